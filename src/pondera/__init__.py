@@ -1,0 +1,1 @@
+"""Thinking time as a third scaling axis for any language model."""

@@ -1,0 +1,258 @@
+"""Growing thoughts: children are queued, admitted when their worst case can be paid, asked of a model in batches, and billed one by one.
+
+Every child ends in exactly one row of the ledger (answered, failed or lost), at which its bill replaces its hold in the purse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from pondera.errors import BadInput, BranchesFailed, LedgerDrift, ModelError, PonderaError, Stop
+from pondera.events import Asked, Growing
+from pondera.ledger import spend_to_json, thought_to_json
+from pondera.ops import Expand
+from pondera.ports import Failure, Model, Piece, Sample
+from pondera.purse import Hold, Purse
+from pondera.record import Record
+from pondera.thought import Spend, Thought
+
+Why = Literal["budget", "deadline", "cancelled"]
+
+
+def seed_of(seed: int, key: str) -> int:
+    """The seed for a place in a run: 31 bits, as every engine takes them."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=4).digest(), "big") >> 1
+
+
+@dataclass(eq=False, slots=True)
+class Growth:
+    """An Expand that is being answered; children by index. `deliver` takes the children or the error, once."""
+
+    key: str
+    op: Expand
+    deliver: Callable[[list[int], dict[int, Thought], BaseException | None], None]
+    pending: set[int]
+    made: dict[int, Thought] = field(default_factory=dict)
+    cut: dict[int, Thought] = field(default_factory=dict)
+    failed: list[PonderaError] = field(default_factory=list)
+    bound: int | None = None  # of a child's prompt, in tokens; counting it may take a millisecond
+    over: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Ask:
+    """Children of one growth that a model was asked for in one call."""
+
+    growth: Growth
+    op: Expand
+    model: Model
+    indices: tuple[int, ...]
+    hold: Hold
+    since: float
+    open: set[int]
+    text: dict[int, list[str]] = field(default_factory=dict)
+    tokens: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class Grower:
+    """Owns all that is asked of models in one run. `tell` puts a call into the run's inbox, `spawn` starts a task of the run."""
+
+    models: Mapping[str, Model]
+    seed: int
+    parallel: int
+    purse: Purse
+    record: Record
+    tell: Callable[..., None]
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    queue: deque[tuple[Growth, int]] = field(default_factory=deque)
+    asks: dict[_Ask, asyncio.Task[None]] = field(default_factory=dict)
+
+    def begin(self, key: str, op: Expand, deliver: Callable[[list[int], dict[int, Thought], BaseException | None], None]) -> Growth:
+        """Queue the children that the ledger does not have yet."""
+        if op.n < 1 or op.max_tokens < 1:
+            raise BadInput(f"Expand(n={op.n}, max_tokens={op.max_tokens}) asks for nothing: give 1 or more of each.")
+        growth = Growth(key, op, deliver, set(range(op.n)))
+        for i in range(op.n):
+            row = self.record.samples.get(f"{key}/{i}")
+            if row and row.body["status"] == "answered":  # paid before the run was cut: not asked again
+                growth.made[i] = self.record.child(row.key, op)
+                growth.pending.discard(i)
+            else:
+                self.queue.append((growth, i))
+        self._settle(growth)
+        return growth
+
+    def model(self, op: Expand) -> Model:
+        if not self.models:
+            raise LedgerDrift("The ledger ends before the run does, and a replay asks no model: resume it instead.")
+        return self.models.get(op.by) or self.models["think"]
+
+    def admit(self) -> None:
+        """Ask for what can be paid, first come first served; give up what cannot be paid even when nothing is held."""
+        while self.queue:
+            growth, _ = self.queue[0]
+            model, wanted = self.model(growth.op), growth.op.max_tokens
+            bound = growth.bound = model.prompt_bound(growth.op) if growth.bound is None else growth.bound
+            batch, hold = self._payable(growth, self.purse.worst(wanted, bound, model.price))
+            if batch:
+                self._call(model, growth, wanted, batch, hold)
+            elif self.purse.held_calls:
+                return  # others may give back what they hold
+            elif length := self.purse.longest(wanted, bound, model.price):
+                hold = self.purse.worst(length, bound, model.price)
+                self.purse.hold(hold)
+                self._call(model, growth, length, [self.queue.popleft()[1]], hold)
+            else:
+                self.record.stop("budget")
+                self.close(growth, "budget")
+
+    def _payable(self, growth: Growth, hold: Hold) -> tuple[list[int], Hold]:
+        """Take from the queue's head, and hold, as many children of one growth as can be paid and run now."""
+        batch: list[int] = []
+        while self.queue and self.queue[0][0] is growth and self.purse.held_calls < self.parallel and self.purse.affords(hold):
+            self.purse.hold(hold)
+            batch.append(self.queue.popleft()[1])
+        return batch, hold
+
+    def _call(self, model: Model, growth: Growth, length: int, batch: Sequence[int], hold: Hold) -> None:
+        op = replace(growth.op, n=len(batch), max_tokens=length)
+        ask = _Ask(growth, op, model, tuple(batch), hold, time.monotonic(), set(batch))
+        keys = tuple(f"{growth.key}/{i}" for i in batch)
+        seeds = [seed_of(self.seed, key) for key in keys]
+
+        async def listen() -> None:
+            error: Exception | None = None
+            try:
+                said = model.sample(op, seeds)
+                try:
+                    async for one in said:
+                        self.tell(self._hear, ask, one)
+                finally:
+                    await said.aclose()  # type: ignore[attr-defined]
+            except Exception as fault:
+                error = fault
+            self.tell(self._end, ask, error)
+
+        self.record.watch(Asked(keys, op.by, length))
+        self.asks[ask] = self.spawn(listen())
+
+    # ------------------------------------------------------------ what a model says
+
+    def _hear(self, ask: _Ask, one: Piece | Sample | Failure) -> None:
+        index = ask.indices[one.index]
+        if index not in ask.open:
+            return
+        match one:
+            case Piece(_, text, tokens, thinking):
+                if not thinking:
+                    ask.text.setdefault(index, []).append(text)
+                ask.tokens[index] = ask.tokens.get(index, 0) + tokens
+                self.record.watch(Growing(f"{ask.growth.key}/{index}", one))
+            case Failure(_, error, spend):
+                self._fail(ask, index, error, spend)
+            case Sample():
+                self._gain(ask, index, one)
+
+    def _gain(self, ask: _Ask, index: int, sample: Sample) -> None:
+        op = ask.op
+        thought = Thought(
+            f"{ask.growth.key}/{index}",
+            op.node,
+            said=op.say,
+            text=op.force + sample.text,
+            forced=op.force,
+            thinking=sample.thinking,
+            finish=sample.finish,
+            tokens=sample.spend.tokens,
+            model=ask.model.name,
+            ids=sample.ids,
+            logprobs=tuple(round(p, 4) for p in sample.logprobs),
+            state=sample.state,
+        )
+        self._bill(ask, index, "answered", sample.spend, thought_to_json(thought))
+        ask.growth.made[index] = thought
+        self.record.grown(thought, op.by, self.purse.spent)
+        self._settle(ask.growth)
+
+    def _fail(self, ask: _Ask, index: int, error: PonderaError, spend: Spend) -> None:
+        self._bill(ask, index, "failed", spend, {"error": [type(error).__name__, str(error)]})
+        ask.growth.failed.append(error)
+        self.record.drop(f"{ask.growth.key}/{index}", str(error))
+        self._settle(ask.growth)
+
+    def _lose(self, ask: _Ask, index: int, why: str) -> None:
+        """A child cut in flight: billed by what it was seen to generate where the model counts every token, else at its worst."""
+        op, key, text = ask.op, f"{ask.growth.key}/{index}", "".join(ask.text.get(index, ()))
+        tokens = ask.tokens.get(index, 0) if ask.model.exact else ask.hold.tokens
+        body: dict[str, Any] = {"error": ["Stop", f"cut off in flight ({why})"]}
+        if text:
+            made = Thought(key, op.node, op.say, op.force + text, op.force, finish="length", tokens=tokens, model=ask.model.name)
+            ask.growth.cut[index] = made
+            body |= thought_to_json(made)
+        self._bill(ask, index, "lost", Spend(prompt=ask.growth.bound or 0, answer=tokens, estimated=True), body)
+        self.record.drop(key, body["error"][1])
+
+    def _bill(self, ask: _Ask, index: int, status: str, spend: Spend, body: Mapping[str, Any]) -> None:
+        price = ask.model.price
+        bill = replace(spend, calls=1, usd=price.of(spend.prompt, spend.cached, spend.tokens) if price else 0.0)
+        if ask.op.by == "judge":
+            bill = replace(bill, judging=spend.tokens, thinking=0, answer=0)
+        ask.open.discard(index)
+        ask.growth.pending.discard(index)
+        self.purse.settle(ask.hold, bill)
+        timed = replace(bill, seconds=round(time.monotonic() - ask.since, 4))
+        row = {"status": status, "by": ask.op.by, "spend": spend_to_json(timed), **body}
+        self.record.write("sample", f"{ask.growth.key}/{index}", row)
+
+    def _end(self, ask: _Ask, error: Exception | None) -> None:
+        self.asks.pop(ask, None)
+        if error is not None and not isinstance(error, PonderaError):
+            raise error
+        for index in sorted(ask.open):
+            silent = ModelError(f"The model {ask.model.name} ended its call without an answer for this branch.")
+            self._fail(ask, index, error or silent, Spend())
+
+    # ------------------------------------------------------------ endings
+
+    def _settle(self, growth: Growth) -> None:
+        if not growth.pending and not growth.over:
+            growth.over = True
+            error = None if growth.made else all_failed(growth.failed)
+            growth.deliver(sorted(growth.made), growth.made, error)
+
+    def close(self, growth: Growth, why: Why) -> None:
+        """Deliver the children that are there; where there are none, those cut in flight; else Stop."""
+        self.queue = deque((g, i) for g, i in self.queue if g is not growth)
+        for ask in [a for a in self.asks if a.growth is growth]:
+            self._hang_up(ask, why)
+        growth.over = True
+        alive = growth.made or growth.cut
+        if len(growth.pending) and alive:
+            self.record.cut.append(f"{growth.key}: {len(growth.pending)} of {growth.op.n} branches not asked ({why})")
+        growth.deliver(sorted(alive), alive, None if alive else Stop(why))
+
+    def _hang_up(self, ask: _Ask, why: str) -> None:
+        self.asks.pop(ask).cancel()
+        for index in sorted(ask.open):
+            self._lose(ask, index, why)
+
+    def lose_all(self, why: str) -> None:
+        """The run ends at once: what is in flight is lost, and recorded as such where that is still possible."""
+        for ask in list(self.asks):
+            with contextlib.suppress(PonderaError):
+                self._hang_up(ask, why)
+
+
+def all_failed(causes: Sequence[BaseException]) -> PonderaError:
+    if len(causes) == 1 and isinstance(causes[0], PonderaError):
+        return causes[0]
+    reasons = list(dict.fromkeys(str(cause) for cause in causes))
+    return BranchesFailed(f"All {len(causes)} branches failed: {'; '.join(reasons[:3])}", causes)

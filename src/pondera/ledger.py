@@ -1,0 +1,298 @@
+"""The ledger: the only record of a run, written as it happens. The tree, the bill, replay and every view are folds over it.
+
+A row is (kind, key, body). A key names a place in the strategy: `0.3` is the fourth op of the strategy itself, `0.3/2` the third child
+that it grew, `0.3.1.0` the first op of the second coroutine that it ran side by side. The kinds:
+
+    run     question, strategy, budget, seed, models: what is needed to run it again
+    sample  a child: answered, failed or lost, with its text, tokens and bill. Written when it ends, before anyone sees it
+    op      an op was answered (or raised): the order of these rows is the order of the run's world
+    offer   the best answer so far
+    drop    a branch was given up, and why
+    stop    the run began to wind down: budget, deadline or cancelled. What the strategy did after it is void when it is resumed
+    resume  the run went on in another process
+    answer  what it came to
+
+Files are SQLite (WAL; several runs may share one) or, with a name ending in `.jsonl`, JSON Lines. A last line cut by a crash is
+dropped: what it held is asked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pondera.errors import BadInput, LedgerError
+from pondera.thought import Message, Question, Spend, Thought, root_of
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    kind: str
+    key: str
+    body: Mapping[str, Any]
+
+
+class Store(Protocol):
+    """Where rows go. `append` returns when the row would survive the death of this process; raises LedgerError."""
+
+    def append(self, n: int, row: Row) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Rows in memory, and in a store where there is one."""
+
+    rows: list[Row] = field(default_factory=list)
+    store: Store | None = None
+
+    def append(self, kind: str, key: str, body: Mapping[str, Any]) -> Row:
+        row = Row(kind, key, body)
+        if self.store:
+            self.store.append(len(self.rows), row)
+        self.rows.append(row)
+        return row
+
+    def close(self) -> None:
+        if self.store:
+            self.store.close()
+
+
+# ---------------------------------------------------------------- files
+
+
+class _Sqlite:
+    def __init__(self, path: Path, run: str) -> None:
+        self.path, self.run = path, run
+        try:
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute("PRAGMA synchronous=NORMAL")
+            self.db.execute(
+                "CREATE TABLE IF NOT EXISTS rows (run TEXT, n INTEGER, kind TEXT, key TEXT, body TEXT, PRIMARY KEY (run, n)) WITHOUT ROWID"
+            )
+        except sqlite3.Error as error:
+            raise LedgerError(f"The ledger {path} cannot be opened ({error}): give a path that can be written.")
+
+    def append(self, n: int, row: Row) -> None:
+        try:
+            self.db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", (self.run, n, row.kind, row.key, _dump(row.body)))
+        except sqlite3.IntegrityError:
+            raise LedgerError(f"Another process is writing the ledger {self.path}: wait for it, or give another file.")
+        except sqlite3.Error as error:
+            raise LedgerError(f"The ledger {self.path} cannot be written ({error}): make room; what was written is safe.")
+
+    def read(self) -> list[Row]:
+        try:
+            found = self.db.execute("SELECT kind, key, body FROM rows WHERE run = ? ORDER BY n", (self.run,)).fetchall()
+            return [Row(kind, key, json.loads(body)) for kind, key, body in found]
+        except (sqlite3.Error, json.JSONDecodeError) as error:
+            raise LedgerError(f"The ledger {self.path} is damaged ({error}): restore it from a copy.")
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class _JsonLines:
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        self.path = path
+        try:
+            self.file = path.open("ab")
+            self.file.truncate(keep)
+        except OSError as error:
+            raise LedgerError(f"The ledger {path} cannot be opened ({error.strerror}): give a path that can be written.")
+
+    def append(self, n: int, row: Row) -> None:
+        try:
+            self.file.write((_dump({"kind": row.kind, "key": row.key, **row.body}) + "\n").encode())
+            self.file.flush()
+        except OSError as error:
+            raise LedgerError(f"The ledger {self.path} cannot be written ({error.strerror}): make room; what was written is safe.")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # the failed flush was reported when it struck
+            self.file.close()
+
+
+def _dump(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=True)
+
+
+def _read_lines(path: Path) -> tuple[list[Row], int]:
+    """The rows of a JSON Lines file and how many bytes they take; a torn last line is left out."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LedgerError(f"The ledger {path} cannot be read ({error.strerror}).")
+    rows: list[Row] = []
+    kept = 0
+    for number, line in enumerate(data.split(b"\n"), 1):
+        whole = kept + len(line) < len(data)
+        if not line.strip():
+            kept += len(line) + whole
+            continue
+        try:
+            body = json.loads(line)
+            rows.append(Row(body.pop("kind"), body.pop("key"), body))
+        except (ValueError, KeyError, AttributeError, TypeError):
+            if not whole:
+                break
+            raise LedgerError(f"Line {number} of {path} is damaged: restore it from a copy, or cut the file before that line.")
+        if not whole:
+            rows.pop()  # no line end: it may be cut in a way that still parses
+            break
+        kept += len(line) + 1
+    return rows, kept
+
+
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\x00"
+
+
+def create(path: str | Path, run: str = "0") -> Ledger:
+    """A new ledger in a file that does not hold that run yet. Raises LedgerError."""
+    path = Path(path)
+    if path.exists() and path.stat().st_size and (path.suffix == ".jsonl" or not _is_sqlite(path) or read(path, run)):
+        raise LedgerError(f"{path} exists: resume it, or give another file.")
+    return Ledger([], _JsonLines(path) if path.suffix == ".jsonl" else _Sqlite(path, run))
+
+
+def read(path: str | Path, run: str = "0") -> list[Row]:
+    """The rows of one run in a file, as they were written. Raises LedgerError."""
+    path = Path(path)
+    if not path.is_file():
+        raise LedgerError(f"There is no ledger {path}: give a file that --trace wrote.")
+    if not _is_sqlite(path):
+        return _read_lines(path)[0]
+    store = _Sqlite(path, run)
+    try:
+        return store.read()
+    finally:
+        store.close()
+
+
+def reopen(path: str | Path, run: str = "0") -> Ledger:
+    """A ledger to go on with: its rows, and new ones appended to the same file. Raises LedgerError."""
+    path = Path(path)
+    rows = read(path, run)
+    if not rows or rows[0].kind != "run":
+        raise LedgerError(f"{path} holds no run: give a file that --trace wrote.")
+    if _is_sqlite(path):
+        return Ledger(rows, _Sqlite(path, run))
+    return Ledger(rows, _JsonLines(path, _read_lines(path)[1]))
+
+
+def export(rows: Iterable[Row], path: str | Path) -> None:
+    """Write rows as JSON Lines."""
+    ledger = create(Path(path).with_suffix(".jsonl"))
+    for row in rows:
+        ledger.append(row.kind, row.key, row.body)
+    ledger.close()
+
+
+# ---------------------------------------------------------------- values as JSON
+
+
+def fingerprint(op: object) -> str:
+    """What an op asks, in 16 hexadecimal digits; thoughts count by their ids."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, Thought):
+            return value.id
+        if is_dataclass(value) and not isinstance(value, type):
+            return [type(value).__name__, *(plain(getattr(value, f.name)) for f in fields(value))]
+        return [plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+    return hashlib.blake2b(repr(plain(op)).encode(), digest_size=8).hexdigest()
+
+
+def spend_to_json(spend: Spend) -> dict[str, Any]:
+    return {f.name: value for f in fields(spend) if (value := getattr(spend, f.name))}
+
+
+_PLAIN = ("said", "text", "forced", "thinking", "finish", "tokens", "model", "tool")
+
+
+def thought_to_json(thought: Thought) -> dict[str, Any]:
+    """All but the question and the model's own state."""
+    body: dict[str, Any] = {"parent": thought.parent.id if thought.parent else ""}
+    body |= {name: value for name in _PLAIN if (value := getattr(thought, name))}
+    if thought.ids:
+        body["ids"] = list(thought.ids)
+    if thought.logprobs:
+        body["logprobs"] = list(thought.logprobs)
+    return body
+
+
+def thought_from_json(key: str, body: Mapping[str, Any], parent: Thought | None) -> Thought:
+    plain = {name: body[name] for name in _PLAIN if name in body}
+    return Thought(key, parent, ids=tuple(body.get("ids", ())), logprobs=tuple(body.get("logprobs", ())), **plain)
+
+
+def question_to_json(question: Question) -> dict[str, Any]:
+    turns = [{"role": m.role, "content": m.content, **({"extra": dict(m.extra)} if m.extra else {})} for m in question.messages]
+    return {"messages": turns, "kind": question.kind, "tools": [dict(t) for t in question.tools], "format": question.format}
+
+
+def question_from_json(body: Mapping[str, Any]) -> Question:
+    try:
+        turns = tuple(Message(m["role"], m["content"], m.get("extra", {})) for m in body["messages"])
+        return Question(turns, body.get("kind", "math"), tuple(body.get("tools", ())), body.get("format"))
+    except (KeyError, TypeError, BadInput) as error:
+        raise LedgerError(f"The ledger's question is damaged ({error}).")
+
+
+# ---------------------------------------------------------------- folds
+
+
+def effective(rows: Sequence[Row]) -> list[Row]:
+    """The rows that count: where a stopped run was resumed, what the strategy did between the stop and the resumption is void.
+
+    Samples are never void, since they were paid; of two samples with one key, only the later answers.
+    """
+    kept: list[Row] = []
+    stop: int | None = None
+    for row in rows:
+        if row.kind == "stop" and stop is None:
+            stop = len(kept)
+        if row.kind == "resume":
+            if stop is not None:
+                kept[stop:] = [r for r in kept[stop:] if r.kind == "sample"]
+            kept = [r for r in kept if r.kind != "answer"]
+            stop = None
+        kept.append(row)
+    return kept
+
+
+def bills(rows: Iterable[Row]) -> dict[str, Spend]:
+    """What each role spent, from the samples. Seconds are summed over calls, many of which ran at once."""
+    spent: dict[str, Spend] = {}
+    for row in rows:
+        if row.kind == "sample":
+            role = row.body.get("by", "think")
+            spent[role] = spent.get(role, Spend()) + Spend(**row.body.get("spend", {}))
+    return spent
+
+
+def tree(rows: Sequence[Row]) -> dict[str, Thought]:
+    """Every thought of a run by its id, the root "0" and the outputs of tools among them."""
+    question = next((r.body["question"] for r in rows if r.kind == "run"), None)
+    if question is None:
+        raise LedgerError("The ledger holds no question: it is not the record of a run.")
+    nodes = {"0": root_of(question_from_json(question))}
+    for row in rows:
+        body = row.body.get("made") if row.kind == "op" else row.body if row.kind == "sample" and "finish" in row.body else None
+        if body:
+            key = row.key if row.kind == "sample" else f"{row.key}/0"
+            nodes[key] = thought_from_json(key, body, nodes.get(body.get("parent", "")))
+    return nodes

@@ -1,0 +1,102 @@
+"""A model without weights, for tests: ours and those of Pondera's users.
+
+    Fake(["The answer is \\\\boxed{72}.", ModelError("down")])     replies in turn, the last one for ever; an error fails its branch
+    Fake(lambda op, index, seed: f"seed {seed}")                   a reply made of what was asked
+    Fake()                                                         chance: short sums, right more often than not, from the seed alone
+
+A token is a word with the white space before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from pondera.errors import PonderaError
+from pondera.ops import Expand
+from pondera.ports import Failure, Piece, Sample
+from pondera.thought import Finish, Price, Spend, dialogue
+
+Reply = str | PonderaError
+Script = Callable[[Expand, int, int], Reply]
+STEP = "\n\n"
+
+
+@dataclass(eq=False)
+class Fake:
+    """`latency` is in seconds a token. `asked` keeps every op that came, for assertions; `open` counts calls that have not ended."""
+
+    script: Sequence[Reply] | Script | None = None
+    name: str = "fake"
+    price: Price | None = field(default_factory=Price)
+    exact: bool = True
+    latency: float = 0.0
+    asked: list[Expand] = field(default_factory=list)
+    open: int = 0
+
+    async def sample(self, op: Expand, seeds: Sequence[int]) -> AsyncIterator[Piece | Sample | Failure]:
+        self.asked.append(op)
+        self.open += 1
+        try:
+            prompt = self.prompt_bound(op)
+            for index, seed in enumerate(seeds):
+                reply = self._reply(op, index, seed)
+                if isinstance(reply, PonderaError):
+                    yield Failure(index, reply, Spend(prompt=prompt))
+                    continue
+                words, finish = _cut(op, reply)
+                for word in words:
+                    await asyncio.sleep(self.latency)
+                    yield Piece(index, word, 1)
+                logprobs = tuple(-0.01 * (1 + (seed + i) % 50) for i in range(len(words)))
+                ids = tuple(len(word) for word in words)
+                spend = Spend(prompt=prompt, answer=len(words), calls=1)
+                yield Sample(index, "".join(words), finish, spend, ids=ids, logprobs=logprobs)
+        finally:
+            self.open -= 1
+
+    def _reply(self, op: Expand, index: int, seed: int) -> Reply:
+        if self.script is None:
+            return _chance(op, random.Random(seed))
+        if callable(self.script):
+            return self.script(op, index, seed)
+        turn = sum(past.n for past in self.asked[:-1]) + index
+        return self.script[min(turn, len(self.script) - 1)]
+
+    def prompt_bound(self, op: Expand) -> int:
+        turns, reply = dialogue(op.node, op.say)
+        return sum(len(_words(turn.content)) for turn in turns) + len(_words(reply + op.force))
+
+    async def close(self) -> None: ...
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\s*\S+|\s+$", text)
+
+
+def _cut(op: Expand, reply: str) -> tuple[list[str], Finish]:
+    """The words of a reply, ended where the op ends it."""
+    finish: Finish = "done"
+    for stop in op.stop:
+        if stop in reply:
+            reply = reply[: reply.index(stop) + len(stop)]
+    if op.until == "step" and STEP in reply.strip():
+        reply, finish = reply[: reply.index(STEP, len(reply) - len(reply.lstrip())) + len(STEP)], "step"
+    words = _words(reply)
+    if isinstance(op.until, int) and len(words) > op.until <= op.max_tokens:
+        return words[: op.until], "tokens"
+    return (words[: op.max_tokens], "length") if len(words) > op.max_tokens else (words, finish)
+
+
+def _chance(op: Expand, rng: random.Random) -> str:
+    right = sum(map(int, re.findall(r"\d+", op.node.about.text)[:4]))
+    answer = right if rng.random() < 0.6 else right + rng.randint(-3, 3)
+    if op.force.startswith("```python"):
+        return f"print({answer})\n```"
+    if op.by == "judge":
+        return rng.choice(["Yes", "Yes", "No", "Perhaps"])
+    steps = [" ".join(rng.choices(["so", "then", "we", "add", "carry", "check"], k=rng.randint(3, 12))) for _ in range(rng.randint(1, 4))]
+    return STEP.join([*steps, f"The answer is \\boxed{{{answer}}}."])

@@ -1,0 +1,75 @@
+"""The purse of a run: what is spent, what is held for calls in flight, and what may still be asked.
+
+A call is admitted only when its worst case fits into what is left, and the worst case is held until its bill is known; so a cap is
+hard however many calls are in flight. Refunds come back by sample, not by call.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from pondera.thought import Budget, Left, Price, Spend
+
+FLOOR = 64  # tokens; where less than a wanted length is left, a last branch this long or longer is still worth asking
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The worst that one child may cost."""
+
+    tokens: int
+    usd: float
+    calls: int = 1
+
+
+@dataclass(slots=True)
+class Purse:
+    budget: Budget
+    spent: Spend = field(default_factory=Spend)
+    held_tokens: int = 0
+    held_calls: int = 0
+    held_usd: float = 0.0
+
+    def worst(self, tokens: int, prompt: int, price: Price | None) -> Hold:
+        """The hold for a child of at most `tokens`; `prompt` is an upper bound of its prompt's tokens."""
+        return Hold(tokens, price.of(prompt, 0, tokens) if price else 0.0)
+
+    def affords(self, hold: Hold) -> bool:
+        return (
+            self.spent.tokens + self.held_tokens + hold.tokens <= self.budget.tokens
+            and self.spent.calls + self.held_calls + hold.calls <= self.budget.calls
+            and self.spent.usd + self.held_usd + hold.usd <= self.budget.usd
+        )
+
+    def longest(self, wanted: int, prompt: int, price: Price | None) -> int:
+        """The most tokens, at most `wanted`, that one more child may be given; 0 where that is too few to be worth a call."""
+        tokens = float(min(wanted, self.budget.tokens - self.spent.tokens - self.held_tokens))
+        if price and math.isfinite(self.budget.usd) and price.generated > 0:
+            rest = self.budget.usd - self.spent.usd - self.held_usd - price.of(prompt, 0, 0)
+            tokens = min(tokens, rest * 1e6 / price.generated)
+        whole = max(0, math.floor(tokens))
+        while whole >= min(wanted, FLOOR) and whole > 0 and not self.affords(self.worst(whole, prompt, price)):
+            whole -= 1 if self.affords(self.worst(whole - 1, prompt, price)) else whole  # one off by rounding, or out of reach
+        return whole if whole >= min(wanted, FLOOR) else 0
+
+    def hold(self, hold: Hold) -> None:
+        self.held_tokens += hold.tokens
+        self.held_calls += hold.calls
+        self.held_usd += hold.usd
+
+    def settle(self, hold: Hold, bill: Spend) -> None:
+        """Give back the hold and take what the child did cost."""
+        self.held_tokens -= hold.tokens
+        self.held_calls -= hold.calls
+        self.held_usd = self.held_usd - hold.usd if self.held_calls else 0.0
+        self.spent = self.spent + bill
+
+    def left(self, seconds: float) -> Left:
+        """What is left beside what is held; `seconds` until the deadline."""
+        return Left(
+            max(0.0, self.budget.tokens - self.spent.tokens - self.held_tokens),
+            max(0.0, self.budget.calls - self.spent.calls - self.held_calls),
+            max(0.0, self.budget.usd - self.spent.usd - self.held_usd),
+            max(0.0, seconds),
+        )

@@ -1,0 +1,147 @@
+"""From names to a run: the model, the strategy and the verifiers that a user writes as text, bound together."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pondera import parse, sandbox
+from pondera.errors import BadInput
+from pondera.events import Watch
+from pondera.ledger import Ledger, question_from_json
+from pondera.models import weights
+from pondera.ops import Strategy
+from pondera.ports import Model
+from pondera.runtime import Run
+from pondera.strategies import strategy as parse_strategy
+from pondera.thought import Answer, Budget, Kind, Price, Question
+from pondera.verifiers import VERIFIERS, keys
+
+STRATEGY = "vote(n=8)"
+
+
+def open_model(spec: str = weights.DEFAULT, *, price: Price | None = None, **options: Any) -> Model:
+    """A model by name: one of `pondera models`, a path to a GGUF file or an OpenVINO folder, "fake", or NAME@URL on a compatible server.
+
+    `gpt-4o-mini@` alone means the server of the OPENAI_BASE_URL variable, or else OpenAI's. Raises BadInput, WeightsError or
+    ModelUnavailable.
+    """
+    if spec == "fake":
+        from pondera.models.fake import Fake
+
+        return Fake(**options)
+    if "@" in spec and not Path(spec).exists():
+        from pondera.models.openai import OpenAI
+
+        name, _, url = spec.partition("@")
+        if not name or (url and "://" not in url):
+            raise BadInput(f"{spec!r} names no model on a server: write NAME@URL, as in qwen3@http://localhost:8000/v1.")
+        return OpenAI(name, base_url=url or os.environ.get("OPENAI_BASE_URL"), price=price, **options)
+    engine = importlib.import_module("pondera.models.openvino")
+    model: Model = engine.OpenVINO(spec, price=price or Price(), **options)
+    return model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do, in words that a ledger can keep: all that is needed to do it again."""
+
+    model: str = weights.DEFAULT
+    strategy: str = STRATEGY
+    verifier: str = ""
+    judge: str = ""
+
+    def origin(self) -> dict[str, str]:
+        return {name: value for name in self.__slots__ if (value := getattr(self, name))}
+
+    def strategy_of(self) -> Strategy:
+        """The strategy; a verifier that is named judges where the strategy's own arguments do not say who does."""
+        return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}))
+
+    def verifiers_of(self) -> dict[str, Any]:
+        made = {name: make() for name, make in VERIFIERS.items()}
+        return made | ({self.verifier: parse.call(self.verifier, VERIFIERS, "verifier")()} if self.verifier else {})
+
+    def run(self, models: Mapping[str, Model], budget: Budget | None = None, seed: int = 0, parallel: int = 64) -> Run:
+        return Run(
+            models=models,
+            keyer=keys,
+            verifiers=self.verifiers_of(),
+            tools={"python": sandbox.python},
+            budget=budget or Budget(),
+            seed=seed,
+            parallel=parallel,
+            origin=self.origin(),
+        )
+
+
+async def solve(
+    question: str | Question,
+    *,
+    model: str | Model = weights.DEFAULT,
+    strategy: str = STRATEGY,
+    verifier: str = "",
+    judge: str | Model = "",
+    kind: Kind = "math",
+    budget: Budget | None = None,
+    seed: int = 0,
+    ledger: Ledger | None = None,
+    watch: Watch | None = None,
+) -> Answer:
+    """Think about a question under a budget.
+
+    `model` and `judge` are models or names for `open_model`; models opened here are closed here. Raises what Run.solve raises, and
+    BadInput for a name that is not known.
+    """
+    names = {"model": model if isinstance(model, str) else model.name, "judge": judge if isinstance(judge, str) else judge.name}
+    plan = Plan(strategy=strategy, verifier=verifier, **names)
+    thinking, asked = plan.strategy_of(), question if isinstance(question, Question) else Question.of(question, kind=kind)
+    opened: list[Model] = []
+    try:
+        models: dict[str, Model] = {}
+        for role, one in (("think", model), ("judge", judge)):
+            if isinstance(one, str) and one:
+                one = await asyncio.to_thread(open_model, one)
+                opened.append(one)
+            if one:
+                models[role] = one  # type: ignore[assignment]
+        return await plan.run(models, budget, seed).solve(asked, thinking, ledger=ledger, watch=watch)
+    finally:
+        for one in opened:
+            await one.close()
+
+
+def solve_sync(question: str | Question, **options: Any) -> Answer:
+    """As `solve`, for code that is not async; inside a running event loop it works in a thread of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(solve(question, **options))
+    box: list[Any] = []
+
+    def work() -> None:
+        try:
+            box.append(asyncio.run(solve(question, **options)))
+        except BaseException as error:
+            box.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if isinstance(box[0], BaseException):
+        raise box[0]
+    answer: Answer = box[0]
+    return answer
+
+
+def replayed(ledger: Ledger) -> tuple[Question, Plan, Budget, int]:
+    """What a ledger's run was about, and how it thought: question, plan, budget and seed. Raises LedgerError."""
+    body = ledger.rows[0].body
+    known = {name: value for name, value in body.get("origin", {}).items() if name in Plan.__slots__}
+    return question_from_json(body["question"]), Plan(**known), Budget(**body.get("budget", {})), int(body.get("seed", 0))

@@ -1,0 +1,41 @@
+"""One line of thought: a chain of thought, or a program that is run.
+
+Chain of thought: Wei et al. 2022 (arXiv 2201.11903), zero-shot as in Kojima et al. 2022 (arXiv 2205.11916). Programs: PAL, Gao et al.
+2022 (arXiv 2211.10435): the model writes the calculation down as code, and the machine does it.
+"""
+
+from __future__ import annotations
+
+from pondera.ops import Call, Expand, both
+from pondera.thought import Thought
+
+CHAIN = "Please reason step by step, and put your final answer within \\boxed{}."
+PROGRAM = "Write a Python program that computes the answer and prints it. Reply with one Python code block only."
+FENCE = "```python\n"
+
+
+async def cot(root: Thought, *, temperature: float = 0.0, max_tokens: int = 512) -> Thought:
+    """One chain of thought."""
+    [answer] = await chains(root, 1, temperature, max_tokens)
+    return answer
+
+
+async def program(root: Thought, *, temperature: float = 0.0, max_tokens: int = 384) -> Thought:
+    """The model writes a Python program, which is run in the sandbox; what it prints is the answer."""
+    [answer] = await programs(root, 1, temperature, max_tokens)
+    return answer
+
+
+async def chains(root: Thought, n: int, temperature: float, max_tokens: int) -> list[Thought]:
+    """`n` chains of thought, those that survived."""
+    return await Expand(root, n, say=CHAIN, temperature=temperature, max_tokens=max_tokens)
+
+
+async def programs(root: Thought, n: int, temperature: float, max_tokens: int) -> list[Thought]:
+    """The outputs of `n` programs, those that ran; one that was cut off before its end stands for itself, and abstains."""
+    written = await Expand(root, n, say=PROGRAM, force=FENCE, stop=("\n```",), temperature=temperature, max_tokens=max_tokens)
+    return await both(*(run(code) for code in written))
+
+
+async def run(code: Thought) -> Thought:
+    return code if code.cut else await Call(code, "python", code.reply)

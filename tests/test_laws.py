@@ -7,6 +7,7 @@ with no model call, resuming pays only for what is missing · 5 an error is neve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -77,7 +78,14 @@ async def shared(root: Thought, *, workers: int = 4, rounds: int = 5) -> Thought
     return found[max(found, key=lambda key: (len(found[key]), key))][0]
 
 
-STRATEGIES_TEXT = ["cot", "program", "vote(n=5)", "vote(n=6, over='chains', by='judge')", "best_of(n=4, by='scorer')", "vote(n=3, over='programs')"]
+STRATEGIES_TEXT = [
+    "cot",
+    "program",
+    "vote(n=5)",
+    "vote(n=6, over='chains', by='judge')",
+    "vote(n=3, over='programs')",
+    "best_of(n=4, by='scorer')",
+]
 
 
 def strategy_of(text: str) -> Any:
@@ -198,11 +206,12 @@ def test_a_cancelled_run_leaves_nothing_behind(text: str, parallel: int, after: 
             if heard == after:
                 stop.set() if gently else task.cancel()
 
-        task = asyncio.ensure_future(run_of(model, None, 0, parallel).solve(QUESTION, strategy_of(text), ledger=ledger, watch=watch, stop=stop))
+        solving = run_of(model, None, 0, parallel).solve(QUESTION, strategy_of(text), ledger=ledger, watch=watch, stop=stop)
+        task = asyncio.ensure_future(solving)
         try:
             answer = await task
             assert answer.stopped in ("done", "cancelled")
-        except (asyncio.CancelledError, NoAnswer, CallFailed):
+        except (asyncio.CancelledError, PonderaError):
             answer = None
         assert asyncio.all_tasks() == before
         assert model.open == 0
@@ -222,11 +231,9 @@ async def test_a_run_ends_by_its_deadline(text: str, parallel: int) -> None:
     """Loose on purpose: the law is that it ends, and does not wait for the model."""
     model = Fake(latency=0.02)
     began = time.monotonic()
-    try:
+    with contextlib.suppress(NoAnswer):
         answer = await run_of(model, Budget(seconds=0.5), 3, parallel).solve(QUESTION, strategy_of(text))
         assert answer.stopped in ("done", "deadline")
-    except NoAnswer as error:
-        assert "deadline" in str(error)
     assert time.monotonic() - began < 5
     assert model.open == 0
 
@@ -253,9 +260,11 @@ async def test_an_error_is_never_an_answer() -> None:
 
 async def test_listeners_hear_every_child_and_cannot_change_the_run() -> None:
     heard: list[Event] = []
-    answer = await run_of(Fake()).solve(QUESTION, strategy("vote(n=4, over='chains')"), watch=heard.append)
+    four = strategy("vote(n=4, over='chains')")
+    answer = await run_of(Fake()).solve(QUESTION, four, watch=heard.append)
     assert sum(isinstance(event, Grown) for event in heard) == 4
-    assert answer == replace(await run_of(Fake()).solve(QUESTION, strategy("vote(n=4, over='chains')")), spend=answer.spend, by_role=answer.by_role)
+    unheard = await run_of(Fake()).solve(QUESTION, four)
+    assert answer == replace(unheard, spend=answer.spend, by_role=answer.by_role)
 
 
 async def test_an_op_that_cannot_be_paid_waits_for_refunds() -> None:

@@ -57,6 +57,7 @@ class _Ask:
     hold: Hold
     since: float
     open: set[int]
+    begun: bool = False
     text: dict[int, list[str]] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
 
@@ -130,6 +131,7 @@ class Grower:
 
         async def listen() -> None:
             error: Exception | None = None
+            ask.begun = True
             try:
                 said = model.sample(op, seeds)
                 try:
@@ -242,7 +244,10 @@ class Grower:
     def _hang_up(self, ask: _Ask, why: str) -> None:
         self.asks.pop(ask).cancel()
         for index in sorted(ask.open):
-            self._lose(ask, index, why)
+            if ask.begun:
+                self._lose(ask, index, why)
+            else:  # the model never heard of it
+                self.purse.settle(ask.hold, Spend())
 
     def lose_all(self, why: str) -> None:
         """The run ends at once: what is in flight is lost, and recorded as such where that is still possible."""

@@ -196,7 +196,7 @@ def running() -> Iterator[Address]:
             return await address.script(request)
 
         app = Starlette(routes=[Route("/{rest:path}", answer, methods=["GET", "POST"])])
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", lifespan="off", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         while not server.started:

@@ -8,7 +8,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from server import Address, Script, raw, refuse, running
 
 from pondera.errors import BadInput, ContextOverflow, ModelError, ModelUnavailable, Unsupported
 from pondera.models.openai import OpenAI
@@ -18,8 +22,6 @@ from pondera.models.openai_wire import pause, wait
 from pondera.ops import Expand
 from pondera.ports import Failure, Piece, Sample
 from pondera.thought import Question, Thought, root_of
-
-from server import Address, Script, raw, refuse, running
 
 ROOT = root_of(Question.of("What is 6 times 7?"))
 KEY = "sk-very-secret-key-123456"
@@ -119,7 +121,9 @@ async def test_usage_that_is_not_told_is_estimated_and_marked(address: Address, 
     assert "usage" in model.findings
 
 
-@pytest.mark.parametrize("told", [None, 3, {}, {"prompt_tokens": -1, "completion_tokens": 2}, {"prompt_tokens": "1", "completion_tokens": 2}])
+@pytest.mark.parametrize(
+    "told", [None, 3, {}, {"prompt_tokens": -1, "completion_tokens": 2}, {"prompt_tokens": "1", "completion_tokens": 2}]
+)
 def test_usage_that_makes_no_sense_is_none(told: object) -> None:
     assert usage_of(told) is None
 
@@ -390,7 +394,7 @@ async def test_a_server_that_cannot_continue_is_one_clear_error_and_is_remembere
     assert len(script.bodies) == 3
     assert not script.asked
     (sample,), _ = await ask(model, Expand(ROOT))
-    assert sample.spend.tokens == 3 + 3 * 4 - 1  # the probes are billed to the next child: 4, 4 and 3 tokens
+    assert sample.spend.tokens == 3 + 3 * 4  # the probes are billed to the next child
     assert sample.text == "Hello world"
 
 
@@ -424,7 +428,11 @@ async def test_a_name_that_is_unknown_is_said_by_the_probe_too(address: Address,
 
 @pytest.mark.parametrize(
     ("prompt", "begun", "whole_prompt"),
-    [("u a:", "x", "u a:x"), ("a:<think>\n", "x", "a:<think>\n\n</think>\n\nx"), ("a:<think>\n", "<think>\nt</think>x", "a:<think>\nt</think>x")],
+    [
+        ("u a:", "x", "u a:x"),
+        ("a:<think>\n", "x", "a:<think>\n\n</think>\n\nx"),
+        ("a:<think>\n", "<think>\nt</think>x", "a:<think>\nt</think>x"),
+    ],
 )
 def test_templates_that_open_a_thought(prompt: str, begun: str, whole_prompt: str) -> None:
     assert open_prompt(prompt, begun) == whole_prompt
@@ -501,10 +509,10 @@ async def test_a_break_in_the_middle_is_asked_again_and_paid(address: Address, s
     script.faults = ["cut:3"]  # the role and two tokens
     (sample,), _ = await ask(model_at(address), Expand(ROOT, max_tokens=20))
     assert sample.text == "Hello world"
-    assert sample.spend.answer == 3 + 2
+    assert sample.spend.answer == 3 + 3  # nine characters were lost
     assert sample.spend.estimated
     assert sample.spend.calls == 1
-    assert script.bodies[1]["max_tokens"] == 18
+    assert script.bodies[1]["max_tokens"] == 17
 
 
 async def test_a_break_amid_several_children_keeps_those_that_ended(address: Address, script: Script) -> None:
@@ -703,6 +711,51 @@ def test_the_prompt_is_bounded_by_its_bytes() -> None:
     assert model.prompt_bound(op) == (20 + 2 + 1 + 2) + 2 * 64 + 64
     assert not model.exact
     assert model.name == "m"
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 9)
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["", "stop", "length", "<think>", "a\n\n"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["choices", "delta", "message", "content", "reasoning", "finish_reason", "index", "logprobs", "usage", "text"]),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["delta", "message", "logprobs", "finish_reason", "stop_reason", "text"]), JSON), max_size=6)
+)
+def test_no_shape_of_a_choice_breaks_a_reply(choices: list[dict[str, Any]]) -> None:
+    reply = Reply(0, limit=3, stops=("a",), step=True)
+    pieces = [piece for choice in choices for piece in reply.feed(choice)]
+    assert "".join(p.text for p in pieces if not p.thinking) == reply.text
+    assert "".join(p.text for p in pieces if p.thinking) == reply.thinking
+    assert reply.bill(5).tokens >= reply.counted
+
+
+@given(st.lists(JSON, max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_no_answer_of_a_server_is_more_than_a_sample_or_a_failure(events: list[Any]) -> None:
+    body = "".join(f"data: {json.dumps(e)}\n\n" for e in events) + "data: [DONE]\n\n"
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, text=body, headers={"content-type": "text/event-stream"}))
+
+    async def once() -> list[Any]:
+        model = OpenAI("m", base_url="http://127.0.0.1:1/v1", retries=1, sleep=Nap())
+        model._wire.here().client = httpx.AsyncClient(transport=transport)
+        return (await ask(model, Expand(ROOT, n=2)))[0]
+
+    ends = asyncio.run(once())
+    assert [e.index for e in ends] == [0, 1]
+    assert all(isinstance(e, Sample) or isinstance(e.error, ModelError) for e in ends)
 
 
 def test_a_reply_shared_with_others_counts_on_after_its_end() -> None:

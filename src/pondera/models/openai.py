@@ -77,7 +77,7 @@ class OpenAI:
         """No token is shorter than a byte; each message costs its template; the first continuation is probed for."""
         turns, reply = dialogue(op.node, op.say)
         begun = reply + op.force
-        size = sum(len(t.content.encode("utf-8", "surrogatepass")) for t in turns) + len(begun.encode("utf-8", "surrogatepass"))
+        size = Request(op, turns, begun).bytes()
         return size + 64 * (len(turns) + bool(begun)) + 64 + (PROBE_BOUND if begun and self._server.way is None else 0)
 
     async def close(self) -> None:
@@ -154,7 +154,7 @@ class OpenAI:
     def _ended(self, request: Request, child: Child, error: PonderaError | None = None) -> Sample | Failure:
         """A child's end: a sample where its reply came to one, else a failure with what it cost."""
         op, reply = request.op, child.reply
-        bill = reply.bill(request.bound()) if reply.touched else Spend()
+        bill = reply.bill(self._caller.prompt(request)) if reply.touched else Spend()
         if bill.estimated:
             self._server.findings["usage"] = "usage is not counted by the server for every call: such figures are estimated"
         if reply.exceeded or bill.tokens > child.limit:
@@ -220,7 +220,7 @@ class OpenAI:
                     continue
                 raise
             finally:
-                self._unbilled += child.lost + (child.reply.bill(request.bound()) if child.reply.touched else Spend())
+                self._unbilled += child.lost + (child.reply.bill(self._caller.prompt(request)) if child.reply.touched else Spend())
             if self._server.find(child.reply.text, child.reply.thinking, way):
                 return
         self._server.way = "none"
@@ -236,7 +236,7 @@ class OpenAI:
         """The thinking went beyond its cap and was cut: close it, and have the answer follow."""
         self._server.findings["thinking"] = "the cap on thinking is ignored by the server: the stream is cut and the answer forced"
         thought = child.reply
-        child.charge(thought.bill(request.bound()))
+        child.charge(thought.bill(self._caller.prompt(request)))
         child.before = thought
         child.reply = Reply(child.index, 1, usage=Usage(0, 0, 0), finish="length", closed=True, ended=True)
         if child.limit < 1:

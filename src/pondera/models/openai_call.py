@@ -60,9 +60,9 @@ class Request:
     echo: str = ""
     prompt: str = ""  # rendered, for /completions
 
-    def bound(self) -> int:
-        """The prompt's tokens, estimated at four bytes each."""
-        return math.ceil((sum(len(t.content.encode("utf-8", "surrogatepass")) for t in self.turns) + len(self.begun)) / 4)
+    def bytes(self) -> int:
+        """The length of all the turns in UTF-8."""
+        return sum(len(text.encode("utf-8", "surrogatepass")) for text in (*(t.content for t in self.turns), self.begun))
 
 
 @dataclass(slots=True)
@@ -75,6 +75,10 @@ class Caller:
     retries: int
     extra: dict[str, Any]
     sleep: Callable[[float], Awaitable[None]]
+
+    def prompt(self, request: Request) -> int:
+        """The prompt's tokens, estimated at four bytes each beside what the template was seen to add."""
+        return math.ceil(request.bytes() / 4) + self.server.template
 
     def reply(self, request: Request, index: int, limit: int, budget: float | None = None) -> Reply:
         op = request.op
@@ -120,10 +124,10 @@ class Caller:
         if child.reply.finish or child.reply.failure:
             return
         if child.reply.touched:
-            child.charge(child.reply.bill(request.bound()))
+            child.charge(child.reply.bill(self.prompt(request)))
+        child.reply = self.reply(request, child.index, child.limit)
         if child.limit < 1:
             raise ModelError("The connection broke so often that the child's max_tokens were used up: check the server or the network.")
-        child.reply = self.reply(request, child.index, child.limit)
 
     def _body(self, request: Request, children: list[Child]) -> dict[str, Any]:
         limit = min(c.limit for c in children)
@@ -165,6 +169,8 @@ class Caller:
                 if not all(r.closed for r in replies):
                     raise
         settle(replies, sums or ends, order)
+        if counted := max((r.usage.prompt for r in replies if r.usage), default=0):
+            self.server.template = max(self.server.template, counted - math.ceil(request.bytes() / 4))
         self._learn(children)
 
     def _learn(self, children: list[Child]) -> None:

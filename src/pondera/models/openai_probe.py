@@ -61,6 +61,7 @@ class Server:
 
     dropped: set[str] = field(default_factory=set)
     limit_field: str = "max_tokens"
+    template: int = 16  # tokens that the chat template adds to a prompt, the most seen
     takes_n: bool = True
     tells_stop: bool = False
     way: Way | Literal["none"] | None = None

@@ -79,7 +79,7 @@ class Reply:
 
     def feed(self, choice: Mapping[str, Any]) -> list[Piece]:
         """Take one choice of one event; answers the progress that it made."""
-        delta = choice.get("delta") or choice.get("message") or choice
+        delta = next((d for d in (choice.get("delta"), choice.get("message")) if d and isinstance(d, Mapping)), choice)
         text = said(delta, "content") or said(delta, "text")
         thought = said(delta, "reasoning_content") or said(delta, "reasoning")
         if self.swapped:
@@ -194,7 +194,8 @@ class Reply:
         """Tokens generated, as far as could be counted: where chunks are not known to be tokens, at least one for four characters."""
         if self.precise:
             return self.counted
-        return max(self.counted, math.ceil((len(self.text) + len(self.thinking)) / 4))
+        guess = math.ceil((len(self.text) + len(self.thinking)) / 4)
+        return max(self.counted, min(guess, self.limit))
 
     def bill(self, prompt: int) -> Spend:
         """What it cost: by the server's count if there is one (final, if the reply was not cut), else estimated, `prompt` with it."""
@@ -227,7 +228,7 @@ def tokens_of(told: Any) -> list[tuple[int | None, float]]:
     if isinstance(content := told.get("content"), list):
         pairs = [(t.get("id"), t.get("logprob")) for t in content if isinstance(t, dict)]
     else:
-        pairs = [(None, p) for p in told.get("token_logprobs") or []]
+        pairs = [(None, p) for p in flat] if isinstance(flat := told.get("token_logprobs"), list) else []
     told_all = [(i if isinstance(i, int) else None, float(p)) for i, p in pairs if isinstance(p, int | float) and math.isfinite(p)]
     return told_all if len(told_all) == len(pairs) else []
 

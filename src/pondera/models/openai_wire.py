@@ -137,7 +137,7 @@ class Wire:
             raise self.garbage("a redirect")
         try:
             body = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = {}
         return self._refusal(response.status_code, body, wait(response.headers.get("retry-after")))
 

@@ -15,7 +15,6 @@ from pondera.strategies.think import chains, programs
 from pondera.thought import Thought
 
 
-
 async def vote(
     root: Thought,
     *,

@@ -113,7 +113,7 @@ def _undress(text: str) -> str:
     for opening, closing in (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$")):
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
             text = text[len(opening) : -len(closing)].strip()
-    return re.sub(r"\s+", " ", text).strip(" ,;:\t").removesuffix(".").strip()
+    return re.sub(r"\s+", " ", text).strip(" ,;:#\t").removesuffix(".").strip()
 
 
 def _right_side(text: str) -> str:
@@ -142,23 +142,35 @@ def _once(text: str) -> str | None:
         if value is not None:
             return spell(value)
     if (whole := _TEXT.fullmatch(text)) or _WRITTEN.fullmatch(text) or not is_expression(text):
-        words = re.sub(r"[\\{}$]", " ", _TEXT.sub(r" \1 ", whole[1] if whole else text))
-        words = re.sub(r"\s+", " ", words).strip(" .,;:!?\"'()").casefold().strip()
-        if not any(c.isalnum() for c in words):
-            return None
-        if len(words) == 1:
-            return words.upper() if whole else words
-        return f"\\text{{{words}}}"
+        return _words(whole[1] if whole else text, bool(whole))
     text = re.sub(r"\s*([-+*/=,^_(){}\[\]<>|])\s*", r"\1", text)
     return re.sub(r"^\(([A-Za-z])\)$", r"\1", text) or None
 
 
+def _words(text: str, marked: bool) -> str | None:
+    """Words as a form; a single letter is the name of a choice (B), or of a variable where it was not marked as text."""
+    words = re.sub(r"[\\{}$#]", " ", _TEXT.sub(r" \1 ", text))
+    words = re.sub(r"\s+", " ", words).strip(" .,;:!?\"'()").casefold().strip()
+    if not any(c.isalnum() for c in words):
+        return None
+    if len(words) == 1 and words.isascii():
+        return words.upper() if marked else words
+    return f"\\text{{{words}}}"
+
+
 def canonical(text: str) -> str | None:
-    """The one form of an answer; None where there is nothing in it. Forms are fixed points: canonical(form) == form."""
+    """The one form of an answer; None where there is nothing in it.
+
+    A form is a fixed point, canonical(form) == form, and is read as itself, literal(form) == form: the key of a key is that key.
+    """
     form: str | None = text[:LONGEST]
-    for _ in range(6):
-        if form is None or (again := _once(form)) == form:
-            return form
+    for _ in range(8):
+        if form is None:
+            return None
+        if (again := _once(form)) == form:
+            if literal(form) == form:
+                return form
+            again = _words(form, False)
         form = again
     return None
 
@@ -217,6 +229,8 @@ def literal(reply: str) -> str | None:
     a formula that ends the reply; the last number.
     """
     text = reply[-TAIL:]
+    if _TEXT.fullmatch(reply.strip()):  # a canonical form, whatever its words are
+        return reply.strip()
     if (inside := boxed(text)) is not None:
         return inside
     if marked := [m for m in _MARKED.findall(text) if any(c.isalnum() for c in m)]:

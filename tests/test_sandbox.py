@@ -204,7 +204,7 @@ async def test_limits_are_checked(limits: dict[str, float]) -> None:
 def test_a_process_ends_quietly_without_closing() -> None:
     script = "import asyncio\nfrom pondera.sandbox import python\nprint(asyncio.run(python('print(6 * 7)')))"
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-W", "always", "-c", script], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout, done.stderr) == (0, "42\n", "")
 
 

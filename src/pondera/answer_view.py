@@ -14,7 +14,7 @@ from rich.text import Text
 from pondera.terminal import count, dollars, one_line, safe, seconds, vote_line
 from pondera.thought import Answer, Spend
 
-HEAD, LAST = 6, 14  # lines of a long text that a terminal shows: how it begins, and how it ends, where the answer is
+HEAD, LAST = 4, 10  # lines of a long text that a terminal shows: how it begins, and how it ends, where the answer is
 SHOWN_KEYS = 12
 SHOWN_CUTS = 5
 WHY = {
@@ -28,38 +28,39 @@ WHY = {
 def show_answer(console: Console, answer: Answer) -> None:
     """Print an answer; text is folded on a terminal only, a pipe gets all of it."""
     console.print(_key(answer, console.is_terminal))
-    for part in (_text(answer, console), *_votes(answer, console.width)):
+    for part in (*_text(answer, console), *_votes(answer, console.width)):
         console.print(part, soft_wrap=not console.is_terminal)
     console.print()
     console.print(_ending(answer))
+    console.print()
     show_bill(console, answer.spend, answer.by_role)
 
 
 def _key(answer: Answer, boxed: bool) -> RenderableType:
     sure = [] if answer.confidence is None else [f"confidence {answer.confidence:.0%}"]
     if answer.key is not None and len(answer.candidates) > 1:
-        sure.append(f"{answer.votes.get(answer.key, 0)} of {len(answer.candidates)} votes")
+        sure.append(f"{answer.votes.get(answer.key, 0)} of {len(answer.candidates)} branches")
     big = Text(
         one_line(answer.key) if answer.key is not None else "no answer was found in the text", "bold green" if answer.key else "yellow"
     )
+    lines: list[RenderableType] = [Text(f"  {', '.join(sure)}" if boxed else ", ".join(sure))] if sure else []
     if boxed:
-        title = Text(" · ".join(sure)) if sure else None
-        return Panel(big, title="answer", title_align="left", subtitle=title, subtitle_align="left", expand=False, padding=(0, 3))
-    return Group(Text("answer: ").append_text(big), *([Text(", ".join(sure))] if sure else []))
+        return Group(Panel(big, title="answer", title_align="left", expand=False, padding=(0, 3)), *lines)
+    return Group(Text("answer: ").append_text(big), *lines)
 
 
-def _text(answer: Answer, console: Console) -> RenderableType:
+def _text(answer: Answer, console: Console) -> list[RenderableType]:
     text = safe(answer.text).strip()
     if not text or text == answer.key:
-        return Text()
+        return []
     if not console.is_terminal:
-        return Text("\n" + text)
+        return [Text("\n" + text)]
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, max(20, console.width - 4)) or [""]]
-    if len(lines) > HEAD + LAST + 2:
-        hidden = len(lines) - HEAD - LAST
-        shown: list[Text] = [Text("\n".join(lines[:HEAD])), Text(f"… {hidden} more lines (--json has them all)", "dim")]
-        return Padding(Group(*shown, Text("\n".join(lines[-LAST:]))), (1, 2, 0, 2))
-    return Padding(Text(text), (1, 2, 0, 2))
+    parts = [Text("\n".join(lines))]
+    if (hidden := len(lines) - HEAD - LAST) > 2:
+        fold = Text(f"… {hidden} more lines (--json has them all)", "dim")
+        parts = [Text("\n".join(lines[:HEAD])), fold, Text("\n".join(lines[-LAST:]))]
+    return [Padding(Group(*parts), (1, 2, 0, 2))]
 
 
 def _votes(answer: Answer, width: int) -> list[Text]:

@@ -32,8 +32,8 @@ def call(text: str, table: Mapping[str, Callable[..., Any]], sort: str, **defaul
 
 
 def keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The keyword arguments that a function takes, in order."""
-    return {k: p for k, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    """The arguments with a default that a function takes, in order: those are its configuration."""
+    return {k: p for k, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
 
 
 def _split(text: str, sort: str) -> tuple[str, dict[str, Any]]:

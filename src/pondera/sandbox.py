@@ -71,18 +71,28 @@ def _is_code(text: str) -> bool:
     return True
 
 
-@dataclass(slots=True)
 class _Pool:
-    """The workers, and as many threads to wait for them."""
+    """The workers, and as many threads to wait for them. Nothing is started before the first program, and then off the event loop."""
 
-    owner: int
-    monty: Monty
-    threads: ThreadPoolExecutor
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="pondera-sandbox")
+        self._starting = threading.Lock()
+        self._monty: Monty | None = None
+
+    def monty(self) -> Monty:
+        """The interpreters; blocks while they start."""
+        with self._starting:
+            if self._monty is None:
+                monty = Monty(min_processes=1, max_processes=WORKERS)
+                monty.__enter__()
+                self._monty = monty
+            return self._monty
 
     def close(self) -> None:
-        self.threads.shutdown(wait=True, cancel_futures=True)
-        if self.owner == os.getpid():
-            self.monty.__exit__(None, None, None)
+        self.threads.shutdown(wait=True)
+        if self._monty is not None and self.owner == os.getpid():
+            self._monty.__exit__(None, None, None)
 
 
 _pool: _Pool | None = None
@@ -93,9 +103,7 @@ def _workers() -> _Pool:
     global _pool
     with _guard:
         if _pool is None or _pool.owner != os.getpid():
-            monty = Monty(min_processes=1, max_processes=WORKERS)
-            monty.__enter__()
-            _pool = _Pool(os.getpid(), monty, ThreadPoolExecutor(WORKERS, thread_name_prefix="pondera-sandbox"))
+            _pool = _Pool()
         return _pool
 
 
@@ -108,7 +116,7 @@ def _close() -> None:
 
 
 async def close() -> None:
-    """End the workers, once the programs that run now have ended; the next program starts new ones."""
+    """End the workers, once the programs that were given to them have ended; the next program starts new ones."""
     await asyncio.get_running_loop().run_in_executor(None, _close)
 
 
@@ -136,9 +144,8 @@ async def python(code: str, *, seconds: float = 2.0, megabytes: int = 256, outpu
         raise CallFailed(f"The program does not parse: {_short(error.msg)} (line {error.lineno}).") from None
     except (ValueError, RecursionError, MemoryError):
         raise CallFailed("The program does not parse: it is nested too deep, or holds characters that no program has.") from None
-    limits = _Limits(seconds, megabytes, output)
-    # Looked up here, so that a pool closed meanwhile is not the one that is asked.
-    return await asyncio.get_running_loop().run_in_executor(_workers().threads, _run, program, limits)
+    pool = _workers()
+    return await asyncio.get_running_loop().run_in_executor(pool.threads, _run, pool, program, _Limits(seconds, megabytes, output))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +155,12 @@ class _Limits:
     output: int
 
 
-def _run(program: _dialect.Program, limits: _Limits) -> str:
+def _run(pool: _Pool, program: _dialect.Program, limits: _Limits) -> str:
     """One program in a session of its own; blocks."""
     for attempt in (1, 2):
         printed = CollectString(max_bytes=limits.output)
         try:
-            with _workers().monty.checkout(
+            with pool.monty().checkout(
                 limits={
                     "max_feed_duration_secs": limits.seconds,
                     "max_memory": limits.megabytes << 20,

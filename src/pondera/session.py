@@ -22,11 +22,11 @@ from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn, 
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from pondera import solve
 from pondera.errors import PonderaError
 from pondera.ledger import Ledger, Row, bills, thought_from_json
 from pondera.models.fetch import Progress
 from pondera.ports import Keyer, Model
+from pondera.solve import Plan, open_model
 from pondera.thought import Answer, Budget, Price, Question, Spend, Thought, root_of
 from pondera.view import Screen, show
 
@@ -41,7 +41,7 @@ T = TypeVar("T")
 class Job:
     """What is to be run, and what has come of it: `ledger` has the record, `stopped` says that the user wound it down."""
 
-    plan: solve.Plan
+    plan: Plan
     question: Question
     budget: Budget
     seed: int = 0
@@ -52,8 +52,13 @@ class Job:
     stopped: bool = False
 
     @property
+    def seconds(self) -> float:
+        """How long the run has taken up to its last row."""
+        return float(max((row.body.get("at", 0.0) for row in self.ledger.rows), default=0.0))
+
+    @property
     def spent(self) -> Spend:
-        return sum(bills(self.ledger.rows).values(), Spend())
+        return replace(sum(bills(self.ledger.rows).values(), Spend()), seconds=self.seconds)
 
 
 def think(job: Job, console: Console) -> Answer:
@@ -75,9 +80,8 @@ async def _think(job: Job, console: Console) -> Answer:
         models = await _open(job, console)
         try:
             run = job.plan.run(models, job.budget, job.seed, job.parallel)
-            before = max((row.body.get("at", 0.0) for row in job.ledger.rows), default=0.0)
             title = f"{job.plan.model} · {job.plan.strategy}"
-            screen = Screen(title, job.question.text, job.budget, spent=job.spent, before=before)
+            screen = Screen(title, job.question.text, job.budget, spent=job.spent, before=job.seconds)
 
             def wind_down() -> None:
                 if stop.is_set():
@@ -142,7 +146,7 @@ async def _open(job: Job, console: Console) -> dict[str, Model]:
 def _model(spec: str, price: Price | None, progress: Progress) -> Model:
     """A model by name; only the embedded ones have something to fetch."""
     remote = spec == "fake" or ("@" in spec and not Path(spec).exists())
-    return solve.open_model(spec, price=price, **({} if remote else {"progress": progress}))
+    return open_model(spec, price=price, **({} if remote else {"progress": progress}))
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -21,7 +21,8 @@ from pondera.ports import Model
 from pondera.runtime import Run
 from pondera.strategies import strategy as parse_strategy
 from pondera.thought import Answer, Budget, Kind, Price, Question
-from pondera.verifiers import VERIFIERS, keys
+from pondera.verifiers import VERIFIERS
+from pondera.verifiers.keys import keys
 
 STRATEGY = "vote(n=8)"
 
@@ -106,11 +107,12 @@ async def solve(
     try:
         models: dict[str, Model] = {}
         for role, one in (("think", model), ("judge", judge)):
-            if isinstance(one, str) and one:
+            if isinstance(one, str):
+                if not one:
+                    continue
                 one = await asyncio.to_thread(open_model, one)
                 opened.append(one)
-            if one:
-                models[role] = one  # type: ignore[assignment]
+            models[role] = one
         return await plan.run(models, budget, seed).solve(asked, thinking, ledger=ledger, watch=watch)
     finally:
         for one in opened:

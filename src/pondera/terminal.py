@@ -30,6 +30,15 @@ def console(*, stderr: bool = False) -> Console:
     return Output(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
+def emit(text: str) -> None:
+    """Write a line to standard output just as it is."""
+    try:
+        sys.stdout.write(text + "\n")
+    except BrokenPipeError:
+        hush()
+        raise SystemExit(0)
+
+
 def safe(text: str) -> str:
     """Text of a model without what could steer a terminal: control characters, reversed writing, halves of characters."""
     return _UNSAFE.sub("", text.replace("\r\n", "\n").replace("\t", "    "))

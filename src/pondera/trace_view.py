@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.text import Text
 from rich.tree import Tree
@@ -27,7 +29,7 @@ class _Facts:
     keys: dict[str, str | None] = field(default_factory=dict)
     scores: dict[str, list[str]] = field(default_factory=dict)
     faults: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # by parent: (key, reason)
-    roles: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # their rows' bodies
     chosen: str | None = None
 
 
@@ -39,7 +41,7 @@ def trace_tree(rows: Sequence[Row], *, full: bool = False) -> Tree:
     children: dict[str, list[Thought]] = {}
     for node in facts.nodes.values():
         if node.id != "0":
-            children.setdefault(_parent(node, rows, facts), []).append(node)
+            children.setdefault(_parent(node, facts), []).append(node)
     root = Tree(_root(rows, facts), guide_style="dim")
     _grow(root, "0", children, facts, full)
     for line in _course(rows, facts):
@@ -59,9 +61,7 @@ def _facts(rows: Sequence[Row]) -> _Facts:
         if row.kind == "op" and body["op"] == "Score" and "value" in body:
             for node, score in zip(body["nodes"], body["value"], strict=False):
                 facts.scores.setdefault(node, []).append(f"{body['by']} {'none' if score is None else format(score, '.3f')}")
-    for row in rows:
-        if row.kind == "sample":
-            facts.roles[row.key] = row.body.get("by", "think")
+    facts.samples = {row.key: row.body for row in rows if row.kind == "sample"}
     for parent, key, reason in _faults(valid, facts):
         facts.faults.setdefault(parent, []).append((key, reason))
     return facts
@@ -82,12 +82,11 @@ def _faults(rows: Sequence[Row], facts: _Facts) -> Iterator[tuple[str, str, str]
             yield "0", row.key, row.body["reason"]
 
 
-def _parent(node: Thought, rows: Sequence[Row], facts: _Facts) -> str:
+def _parent(node: Thought, facts: _Facts) -> str:
     """Where a thought hangs: what a judge said hangs under the thought that it judged, whose id its own root's begins with."""
     if node.parent:
         return node.parent.id
-    named = next((str(row.body.get("parent", "")) for row in rows if row.kind == "sample" and row.key == node.id), "")
-    judged = named.split("?", 1)[0]
+    judged = str(facts.samples.get(node.id, {}).get("parent", "")).split("?", 1)[0]
     return judged if judged in facts.nodes else "0"
 
 
@@ -99,10 +98,18 @@ def _grow(branch: Tree, node: str, children: Mapping[str, list[Thought]], facts:
     stack = [(branch, node)]
     while stack:
         here, parent = stack.pop()
-        for child in children.get(parent, ()):
-            stack.append((here.add(_label(child, facts, full)), child.id))
-        for key, reason in facts.faults.get(parent, ()):
-            here.add(Text.assemble((f"{key} ", "dim"), ("✗ ", "red"), (one_line(reason), "red")))
+        grown = [(child.id, child, "") for child in children.get(parent, ())]
+        lost = [(key, None, reason) for key, reason in facts.faults.get(parent, ())]
+        for key, child, reason in sorted([*grown, *lost], key=lambda entry: _place(entry[0])):
+            if child:
+                stack.append((here.add(_label(child, facts, full)), key))
+            else:
+                here.add(Text.assemble((f"{key} ", "dim"), (f"✗ {one_line(reason)}", "red")))
+
+
+def _place(key: str) -> list[int]:
+    """Keys in the order of their numbers: `0.3/10` after `0.3/9`."""
+    return [int(part) for part in re.findall(r"\d+", key)]
 
 
 def _root(rows: Sequence[Row], facts: _Facts) -> Text:
@@ -119,8 +126,11 @@ def _label(node: Thought, facts: _Facts, full: bool) -> Text:
     text = Text.assemble((f"{node.id} ", "dim"), (ending, STYLES.get(node.finish, "")))
     if not node.tool:
         text.append(f" {count(node.tokens, 'token')}", "dim")
-    if (role := facts.roles.get(node.id, "think")) != "think":
+    sample = facts.samples.get(node.id, {})
+    if (role := sample.get("by", "think")) != "think":
         text.append(f" {role}", "magenta")
+    if "error" in sample:
+        text.append(f" {one_line(sample['error'][1])}", "yellow")
     if node.id in facts.keys:
         key = facts.keys[node.id]
         text.append(" = ", "dim").append(*(("no answer", "dim") if key is None else (one_line(key), "bold green")))

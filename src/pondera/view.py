@@ -200,7 +200,7 @@ class Screen:
         shown, hidden = self._pick(room)
         answers = self.answers()
         keyed = {b.key: answers.get(self.leaf_of.get(b.key, b.key)) for b in shown}
-        key_cells = min(16, max((len(b.key) for b in shown), default=0))
+        key_cells = min(16, max(map(len, self.branches), default=0))  # of all, so that columns stand still
         answer_cells = min(max(6, width // 6), max((len(one_line(k)) for k in keyed.values() if k), default=0))
         rows = []
         for branch in shown:

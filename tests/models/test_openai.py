@@ -398,6 +398,15 @@ async def test_a_server_that_cannot_continue_is_one_clear_error_and_is_remembere
     assert sample.text == "Hello world"
 
 
+async def test_a_probe_never_lifts_a_bill_above_its_cap(address: Address, script: Script) -> None:
+    script.continues = {"continue_final_message"}
+    script.tokens = lambda body, child: ["a"] * 9
+    model = model_at(address)
+    bills = [(await ask(model, Expand(ROOT, force="Well,", max_tokens=cap)))[0][0].spend.tokens for cap in (1, 2, 4)]
+    assert bills == [1, 2, 4]
+    assert [b["max_tokens"] for b in script.asked] == [1, 1, 2]  # the probe's three tokens: none, one, two of them paid
+
+
 async def test_first_uses_share_one_probe(address: Address, script: Script) -> None:
     script.continues = {"continue_final_message"}
     model = model_at(address)

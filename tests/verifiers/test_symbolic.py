@@ -98,7 +98,7 @@ def test_a_process_ends_quietly_and_takes_the_worker_along() -> None:
         "import asyncio\nfrom pondera.verifiers.keys import same\nfrom pondera.verifiers.symbolic import algebra\n"
         "print(asyncio.run(same('math', 'x+1', '1+x')), algebra._process.pid)"
     )
-    done = subprocess.run([sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-W", "always", "-c", script], capture_output=True, text=True, timeout=60)
     said, pid = done.stdout.split()
     assert (done.returncode, said, done.stderr) == (0, "True", "")
     with pytest.raises(ProcessLookupError):

@@ -78,7 +78,9 @@ class OpenAI:
         turns, reply = dialogue(op.node, op.say)
         begun = reply + op.force
         size = Request(op, turns, begun).bytes()
-        return size + 64 * (len(turns) + bool(begun)) + 64 + (PROBE_BOUND if begun and self._server.way is None else 0)
+        return (
+            size + 64 * (len(turns) + bool(begun)) + 64 + self._unbilled.prompt + (PROBE_BOUND if begun and self._server.way is None else 0)
+        )
 
     async def close(self) -> None:
         """Close the connections of the running loop."""
@@ -227,10 +229,12 @@ class OpenAI:
         self._server.findings["continuation"] = "the server cannot continue a partial answer"
 
     def _unpaid(self, child: Child) -> None:
-        """Put what probes cost on a child's bill, and take it off what the child may still generate."""
-        spent, self._unbilled = self._unbilled, Spend()
-        child.charge(spent)
-        child.limit = max(child.limit, 1)
+        """Put what probes cost on a child's bill and take it off what the child may still generate; what does not fit waits on."""
+        spent = self._unbilled
+        now = replace(spent, thinking=0, answer=min(spent.tokens, child.limit - 1))
+        rest = spent.tokens - now.answer
+        self._unbilled = Spend(answer=rest, estimated=spent.estimated) if rest else Spend()
+        child.charge(now)
 
     async def _force(self, request: Request, child: Child, emit: Emit) -> None:
         """The thinking went beyond its cap and was cut: close it, and have the answer follow."""

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from pondera.ports import Failure, Piece, Sample
 from pondera.thought import Finish, Message, Price, Spend, Thought, dialogue
 
 STEP = "\n\n"
-BLANKS = 3  # a step that is white space alone is continued, at most so often
 _engines: dict[Path, tuple[Engine, int]] = {}
 
 
@@ -83,11 +82,7 @@ class OpenVINO:
                 if not job.over:
                     continue
                 del owner[job]
-                if again := branch.blank(job, op):
-                    [fresh] = self._engine.submit([again.job(options, heard)])
-                    owner[fresh] = again
-                else:
-                    yield branch.whole(job, op, self._engine)
+                yield branch.whole(job, op, self._engine)
         finally:
             for job in owner:
                 job.cancel()
@@ -147,12 +142,8 @@ class _Branch:
     seed: int
     prompt: list[int]
     length: int
-    before: list[int] = field(default_factory=list)  # of a blank step that this goes on from
-    trusts: list[float] = field(default_factory=list)
-    blanks: int = 0
     seen: int = 0
     shown: int = 0
-    cached: int | None = None
 
     def job(self, options: dict[str, Any], heard: asyncio.Queue[Job]) -> Job:
         loop = asyncio.get_running_loop()
@@ -161,12 +152,10 @@ class _Branch:
             with contextlib.suppress(RuntimeError):  # the loop is gone, and whoever waited with it
                 loop.call_soon_threadsafe(heard.put_nowait, job)
 
-        return Job(self.prompt + self.before, self.seed + self.blanks, self.length - len(self.before), tell, **options)
+        return Job(self.prompt, self.seed, self.length, tell, **options)
 
     def read(self, job: Job, engine: Engine) -> list[Piece]:
         """What is new since the last look; half a character waits for its other half."""
-        if self.cached is None and job.cached is not None:
-            self.cached = job.cached
         ids, end = job.ids, len(job.ids)
         text = engine.decode(ids[self.shown : end])
         fresh, self.seen = end - self.seen, end
@@ -175,29 +164,16 @@ class _Branch:
         self.shown = end
         return [Piece(self.index, text, fresh)] if fresh else []
 
-    def blank(self, job: Job, op: Expand) -> _Branch | None:
-        """The branch to go on with where a step held white space alone."""
-        ids = self.before + job.ids
-        if op.until != "step" or job.fault or not ids or job.stopped_by_end or self.blanks >= BLANKS or len(ids) >= self.length:
-            return None
-        if job.text.strip():
-            return None
-        return _Branch(
-            self.index, self.seed, self.prompt, self.length, ids, self.trusts + job.logprobs, self.blanks + 1, cached=self.cached
-        )
-
     def whole(self, job: Job, op: Expand, engine: Engine) -> Sample | Failure:
-        ids, logprobs = self.before + job.ids, self.trusts + job.logprobs
-        spend = Spend(prompt=len(self.prompt), cached=self.cached or 0, answer=len(ids), calls=1)
+        spend = Spend(prompt=len(self.prompt), cached=job.cached or 0, answer=len(job.ids), calls=1)
         if job.fault:
             return Failure(self.index, job.fault, spend)
-        text = engine.decode(ids)
-        return Sample(self.index, text, _finish(job, op, text), spend, ids=tuple(ids), logprobs=tuple(logprobs))
+        return Sample(self.index, engine.decode(job.ids), _finish(job, op), spend, ids=tuple(job.ids), logprobs=tuple(job.logprobs))
 
 
-def _finish(job: Job, op: Expand, text: str) -> Finish:
+def _finish(job: Job, op: Expand) -> Finish:
     if job.stopped_by_end:
         return "done"
     if job.stopped_by_length:
         return "tokens" if isinstance(op.until, int) and op.until <= op.max_tokens else "length"
-    return "step" if op.until == "step" and text.endswith(STEP) and not any(text.endswith(stop) for stop in op.stop) else "done"
+    return "step" if job.stopped_by == STEP and STEP not in op.stop else "done"

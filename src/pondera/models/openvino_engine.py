@@ -32,7 +32,10 @@ _UNKNOWN = 1 << 30  # tokens; a model folder that does not say how long its cont
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One sequence to generate. The engine's thread fills `ids` and `logprobs` and calls `tell` when there is more, or `over` is set."""
+    """One sequence to generate. The engine's thread fills `ids` and `logprobs` and calls `tell` when there is more, or `over` is set.
+
+    It ends at the first of the `stop` strings that follows something else than white space, the token that holds its end included.
+    """
 
     prompt: list[int]
     seed: int
@@ -47,7 +50,7 @@ class Job:
     over: bool = False
     stopped_by_end: bool = False
     stopped_by_length: bool = False
-    text: str = ""
+    stopped_by: str = ""
     fault: PonderaError | None = None
     cancelled: bool = False
     handle: Any = None
@@ -174,8 +177,6 @@ class Engine:
         config.do_sample = job.temperature > 0
         if config.do_sample:
             config.temperature, config.top_p = job.temperature, job.top_p
-        if job.stop:
-            config.stop_strings, config.include_stop_str_in_output = job.stop, True
         job.cached = min(self.known.cached(job.prompt), len(job.prompt) - 1)
         self.computed += len(job.prompt) - job.cached
         self.number += 1
@@ -197,7 +198,11 @@ class Engine:
                     job.logprobs += output.generated_log_probs
                     job.stopped_by_length = output.finish_reason == self.genai.GenerationFinishReason.LENGTH
                     fresh = True
-            if state == status.RUNNING and not job.cancelled:
+            if state == status.RUNNING and fresh and self._stopped(job):
+                job.handle.stop()
+                self.stale = True
+                self._finish(job, state)
+            elif state == status.RUNNING and not job.cancelled:
                 running.append(job)
             else:
                 self._finish(job, state)
@@ -205,6 +210,17 @@ class Engine:
                 job.tell(job)
         self.live = running
         self._follow()
+
+    def _stopped(self, job: Job) -> bool:
+        """Whether a stop string has just come. The pipeline's own search misses some that span tokens, and cuts white space off."""
+        if not job.stop or job.cancelled:
+            return False
+        tail = self.decode(job.ids[-max(map(len, job.stop)) - 4 :])
+        for stop in sorted(job.stop):
+            if stop in tail and self.decode(job.ids).rpartition(stop)[0].strip():
+                job.stopped_by = stop
+                return True
+        return False
 
     def _finish(self, job: Job, state: Any) -> None:
         job.over = True
@@ -215,7 +231,6 @@ class Engine:
             job.fault = ModelError("The engine's cache is full: ask for fewer or shorter branches at once, or give it more (cache_gb).")
             return
         job.stopped_by_end = bool(job.ids) and job.ids[-1] in self.ends
-        job.text = self.decode(job.ids)
         self.known.add([*job.prompt, *job.ids[:-1]])
 
     def _follow(self) -> None:

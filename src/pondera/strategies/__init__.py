@@ -11,12 +11,8 @@ from pondera.ops import Strategy
 from pondera.strategies.think import cot, program
 from pondera.strategies.vote import best_of, vote
 
-STRATEGIES: dict[str, Callable[..., Any]] = {
-    "best_of": best_of,
-    "cot": cot,
-    "program": program,
-    "vote": vote,
-} | {point.name: point.load() for point in entry_points(group="pondera.strategies")}
+_OURS: dict[str, Callable[..., Any]] = {"best_of": best_of, "cot": cot, "program": program, "vote": vote}
+STRATEGIES = _OURS | {point.name: point.load() for point in entry_points(group="pondera.strategies")}
 
 __all__ = ["STRATEGIES", "best_of", "cot", "program", "strategy", "vote"]
 

@@ -15,7 +15,7 @@ TAIL = 20_000  # characters of the end of a reply in which the answer is looked 
 LONGEST = 1_000  # characters of an answer; what is longer is prose
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)"
-_PLAIN = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{{1,3}}(?!\w))?"
+_PLAIN = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{{1,2}}(?!\w))?"
 _FRACTION = rf"\\frac\{{[+-]?{_PLAIN}\}}\{{[+-]?{_PLAIN}\}}|\\frac\d\d"
 _UNSIGNED = rf"(?:{_FRACTION}|{_DIGITS} +\d+/\d+|{_DIGITS}/{_DIGITS}|{_PLAIN})"
 _NUMBER = re.compile(rf"([+-]?) *[$€£¥]? *([+-]?)({_UNSIGNED})")

@@ -7,14 +7,16 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pondera.errors import BadInput
 
+Table = Mapping[str, Callable[..., Any]]
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,)}
 
 
-def call(text: str, table: Mapping[str, Callable[..., Any]], sort: str, **defaults: Any) -> Callable[..., Any]:
+def call(text: str, table: Table, sort: str, **defaults: Any) -> Callable[..., Any]:
     """The function that `text` names, its keyword arguments bound. `defaults` bind where the function takes them and the text does not.
 
     Raises BadInput, in one sentence with the nearest right one, for a wrong name, argument or value.
@@ -29,6 +31,24 @@ def call(text: str, table: Mapping[str, Callable[..., Any]], sort: str, **defaul
             raise BadInput(f"The {sort} {name} takes no argument {key!r}{_nearest(key, taken)}; it takes: {known}.")
         _check(name, key, value, taken[key])
     return partial(table[name], **{k: v for k, v in defaults.items() if k in taken} | given)
+
+
+def registry(ours: Table, group: str) -> Table:
+    """Our functions by name, and other packages' by entry point; ours cannot be replaced. What cannot be loaded says so when used."""
+    return {point.name: _load(point) for point in entry_points(group=group)} | dict(ours)
+
+
+def _load(point: EntryPoint) -> Callable[..., Any]:
+    try:
+        found = point.load()
+        fault = "" if callable(found) else "it is not a function"
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error}"
+
+    def broken(*given: Any, **named: Any) -> Any:
+        raise BadInput(f"{point.name!r} of {point.value!r} cannot be used ({fault}): mend its package.")
+
+    return broken if fault else found
 
 
 def keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -17,8 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bars
 from rich.text import Text
 
@@ -193,20 +203,32 @@ def progress_bar(console: Console, quiet: bool = False) -> Iterator[Progress]:
 
         yield tell
         return
-    cells = max(4, min(40, console.width - 56))
-    columns = (SpinnerColumn(), TextColumn("{task.description:<10.10}"), BarColumn(cells), DownloadColumn(), TransferSpeedColumn())
-    with Bars(*columns, TimeRemainingColumn(compact=True), console=console, transient=True, refresh_per_second=5) as bars:
-        task = bars.add_task("opening", total=None)
-        stages = ["opening"]
+    known = [_Known(column) for column in (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(compact=True))]
+    columns = (SpinnerColumn(), TextColumn("{task.description:<10.10}"), BarColumn(max(4, min(40, console.width - 56))), *known)
+    with Bars(*columns, _Known(TimeElapsedColumn(), False), console=console, transient=True, refresh_per_second=5) as bars:
+        tasks = {"opening": bars.add_task("opening", total=None)}
 
         def draw(stage: str, done: int, total: int) -> None:
-            if stage != stages[-1]:
-                stages.append(stage)
-                bars.reset(task, description=stage, total=None)
-            if total > 1:
-                bars.update(task, completed=done, total=total)
+            if stage not in tasks:
+                for old in tasks.values():
+                    bars.remove_task(old)
+                tasks.clear()
+                tasks[stage] = bars.add_task(stage, total=None)
+            if total > 1:  # bytes; a stage that cannot count says 0 or 1
+                bars.update(tasks[stage], completed=done, total=total if done else None)
 
         yield draw
+
+
+class _Known(ProgressColumn):
+    """Another column, only while how much is done of how much is known (or only while it is not)."""
+
+    def __init__(self, column: ProgressColumn, wanted: bool = True) -> None:
+        super().__init__()
+        self.column, self.wanted = column, wanted
+
+    def render(self, task: Task) -> RenderableType:
+        return self.column(task) if bool(task.total) is self.wanted else Text()
 
 
 # ---------------------------------------------------------------- votes before they are counted

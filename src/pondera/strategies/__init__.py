@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any
 
 from pondera import parse
@@ -11,8 +9,7 @@ from pondera.ops import Strategy
 from pondera.strategies.think import cot, program
 from pondera.strategies.vote import best_of, vote
 
-_OURS: dict[str, Callable[..., Any]] = {"best_of": best_of, "cot": cot, "program": program, "vote": vote}
-STRATEGIES = _OURS | {point.name: point.load() for point in entry_points(group="pondera.strategies")}
+STRATEGIES = parse.registry({"best_of": best_of, "cot": cot, "program": program, "vote": vote}, "pondera.strategies")
 
 __all__ = ["STRATEGIES", "best_of", "cot", "program", "strategy", "vote"]
 

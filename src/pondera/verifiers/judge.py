@@ -30,16 +30,17 @@ def judge(by: Role = "judge", rubric: str = RUBRIC, max_tokens: int = 4) -> Veri
     if max_tokens < 1:
         raise BadInput(f"A verdict of {max_tokens} tokens says nothing: give at least 1.")
 
-    async def one(node: Thought) -> float | None:
+    async def one(i: int, node: Thought) -> tuple[int, float | None]:
         root = Thought(f"{node.id}?judge", question=Question.of(prompt(node, rubric), kind="exact"))
         try:
             verdicts = await Expand(root, by=by, max_tokens=max_tokens, temperature=0.0)
         except BRANCH_ERRORS:  # recorded by the runtime; a judge that fails has no opinion, which is not a low one
-            return None
-        return probability(verdicts[0]) if verdicts else None
+            return i, None
+        return i, probability(verdicts[0])
 
     async def verifier(nodes: tuple[Thought, ...]) -> list[float | None]:
-        return await both(*(one(node) for node in nodes)) if nodes else []
+        said = dict(await both(*(one(i, node) for i, node in enumerate(nodes))))  # without those that were stopped
+        return [said.get(i) for i in range(len(nodes))]
 
     return verifier
 

@@ -40,7 +40,7 @@ async def keyer(question: Question, texts: Any) -> list[str | None]:
 
 async def tool(code: str) -> str:
     inside = code.split("print(", 1)[-1].split(")")[0]
-    if not inside.lstrip("-").isdigit() or int(inside) % 7 == 0:
+    if not inside.lstrip("-").isdigit() or int(inside) % 5 == 0:
         raise CallFailed("the program raised ZeroDivisionError")
     return inside
 

@@ -37,7 +37,7 @@ def show_answer(console: Console, answer: Answer) -> None:
 
 
 def _key(answer: Answer, boxed: bool) -> RenderableType:
-    sure = [] if answer.confidence is None else [f"confidence {answer.confidence:.0%}"]
+    sure = [] if answer.confidence is None or answer.key is None else [f"confidence {answer.confidence:.0%}"]
     if answer.key is not None and len(answer.candidates) > 1:
         sure.append(f"{answer.votes.get(answer.key, 0)} of {len(answer.candidates)} branches")
     big = Text(

@@ -113,7 +113,7 @@ class _JsonLines:
 
     def append(self, n: int, row: Row) -> None:
         try:
-            self.file.write((_dump({"kind": row.kind, "key": row.key, **row.body}) + "\n").encode())
+            self.file.write((_dump({"kind": row.kind, "key": row.key, "body": row.body}) + "\n").encode())
             self.file.flush()
         except OSError as error:
             raise LedgerError(f"The ledger {self.path} cannot be written ({error.strerror}): make room; what was written is safe.")
@@ -141,8 +141,8 @@ def _read_lines(path: Path) -> tuple[list[Row], int]:
             kept += len(line) + whole
             continue
         try:
-            body = json.loads(line)
-            rows.append(Row(body.pop("kind"), body.pop("key"), body))
+            row = json.loads(line)
+            rows.append(Row(row["kind"], row["key"], row["body"]))
         except (ValueError, KeyError, AttributeError, TypeError):
             if not whole:
                 break

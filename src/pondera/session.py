@@ -40,7 +40,7 @@ from pondera.solve import Plan, open_model
 from pondera.thought import Answer, Budget, Price, Question, Spend, Thought, root_of
 from pondera.view import Screen, show
 
-OPENING = "pondera-open"  # the name of threads that open models
+ABANDONED: list[threading.Thread] = []  # threads that went on opening a model when nobody waited for it any more
 READS = 2.0  # times a second that answers of branches which are done are read, so that votes show before they are counted
 SAID = {"waiting": "waiting for another process", "fetching": "fetching", "converting": "converting (once)"}
 
@@ -177,13 +177,18 @@ async def _in_thread(work: Callable[[], T]) -> T:
         with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
             loop.call_soon_threadsafe(settle, value, error)
 
-    threading.Thread(target=run, name=OPENING, daemon=True).start()
-    return await done
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        return await done
+    except asyncio.CancelledError:
+        ABANDONED.append(thread)
+        raise
 
 
 def leave_now(code: int) -> None:
     """End the process at once where a model is still being opened: its native code must not outlive the interpreter's end."""
-    if any(thread.name == OPENING for thread in threading.enumerate()):
+    if any(thread.is_alive() for thread in ABANDONED):
         os._exit(code)
 
 

@@ -13,7 +13,7 @@ from pondera.strategies import STRATEGIES
 
 SOURCE = Path(pondera.__file__).parent
 
-# Each room, and the rooms that it may know besides itself. What is not named here may be known by cli and solve alone.
+# Each room, and the rooms that it may know besides itself. What is not named here may be known by cli and plan alone.
 KNOWS: dict[str, set[str]] = {
     "errors": set(),
     "thought": {"errors"},
@@ -25,14 +25,28 @@ KNOWS: dict[str, set[str]] = {
     "ledger": {"errors", "thought"},
     "record": {"errors", "events", "ledger", "ops", "thought"},
     "growth": {"errors", "events", "ledger", "ops", "ports", "purse", "record", "thought"},
-    "runtime": {"errors", "events", "growth", "ledger", "ops", "ports", "purse", "record", "thought"},
+    "coroutines": {"errors", "growth", "ops", "record", "thought"},
+    "drive": {
+        "coroutines",
+        "errors",
+        "events",
+        "growth",
+        "ledger",
+        "ops",
+        "ports",
+        "purse",
+        "record",
+        "runtime",
+        "thought",
+    },
+    "runtime": {"drive", "errors", "events", "ledger", "ops", "ports", "thought"},
     "strategies": {"errors", "ops", "parse", "thought"},
     "models": {"errors", "ops", "ports", "thought"},
     "verifiers": {"errors", "ops", "parse", "thought"},
     "_dialect": set(),
     "sandbox": {"_dialect", "errors"},
 }
-OPEN = {"", "cli", "solve", "view", "trace_view"}  # they bind and show the others; nothing knows them but each other
+OPEN = {"", "cli", "plan", "terminal"}  # they bind and show the others; nothing knows them but each other
 
 
 def room(module: str) -> str:

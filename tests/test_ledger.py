@@ -85,7 +85,7 @@ async def test_a_damaged_line_in_the_middle_is_said(tmp_path: Path) -> None:
     lines = path.read_bytes().split(b"\n")
     lines[2] = lines[2][:-5]
     path.write_bytes(b"\n".join(lines))
-    with pytest.raises(LedgerError, match="Line 3 of .* is damaged"):
+    with pytest.raises(LedgerError, match=r"Line 3 of .* is damaged"):
         ledger.read(path)
 
 
@@ -138,7 +138,7 @@ class Full:
     def close(self) -> None: ...
 
 
-@pytest.mark.parametrize("room", range(0, 9))
+@pytest.mark.parametrize("room", range(9))
 async def test_a_full_disk_ends_the_run_in_one_sentence_with_the_best_at_hand(room: int) -> None:
     import asyncio
 
@@ -159,7 +159,7 @@ def test_a_disk_that_is_really_full() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     store = ledger._JsonLines.__new__(ledger._JsonLines)
-    store.path, store.file = Path("/dev/full"), Path("/dev/full").open("ab")
+    store.path, store.file = Path("/dev/full"), Path("/dev/full").open("ab")  # noqa: SIM115
     with pytest.raises(LedgerError, match="No space left"):
         store.append(0, Row("run", "0", {}))
     store.close()
@@ -168,9 +168,13 @@ def test_a_disk_that_is_really_full() -> None:
 def test_a_sqlite_that_is_really_full(tmp_path: Path) -> None:
     store = ledger._Sqlite(tmp_path / "run.db", "0")
     store.db.execute("PRAGMA max_page_count = 4")
-    with pytest.raises(LedgerError, match="full"):
+
+    def fill() -> None:
         for n in range(1000):
             store.append(n, Row("sample", str(n), {"text": "x" * 1000}))
+
+    with pytest.raises(LedgerError, match="full"):
+        fill()
     assert store.read(), "what was written is safe"
     store.close()
 

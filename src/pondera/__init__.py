@@ -1,7 +1,7 @@
 """Thinking time as a third scaling axis for any language model.
 
 import pondera
-answer = pondera.solve_sync("What is 17 * 24?", strategy="vote(n=8)", budget=pondera.Budget(tokens=2000))
+answer = pondera.plan_sync("What is 17 * 24?", strategy="vote(n=8)", budget=pondera.Budget(tokens=2000))
 print(answer.key, answer.confidence, answer.spend.tokens)
 """
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pondera.ledger import Ledger
     from pondera.models.fake import Fake
     from pondera.ops import Both, Call, Expand, Key, Left, Offer, Rng, Score, both
+    from pondera.plan import open_model, solve, solve_sync
     from pondera.ports import Failure, Model, Piece, Sample
     from pondera.runtime import Run
-    from pondera.solve import open_model, solve, solve_sync
     from pondera.strategies import strategy
     from pondera.thought import Answer, Budget, Message, Price, Question, Spend, Thought
 
@@ -44,9 +44,9 @@ _HOME = {
     "Spend": "thought",
     "Thought": "thought",
     "both": "ops",
-    "open_model": "solve",
-    "solve": "solve",
-    "solve_sync": "solve",
+    "open_model": "plan",
+    "solve": "plan",
+    "solve_sync": "plan",
     "strategy": "strategies",
 }
 

@@ -19,12 +19,12 @@ import typer
 from pondera import __version__, ledger
 from pondera.errors import BadInput, PonderaError
 from pondera.models.known import DEFAULT
-from pondera.recorded import allowance, complete, on_disk, reused, rows_of
-from pondera.terminal import console, emit, hush, safe
+from pondera.terminal.recorded import allowance, complete, on_disk, reused, rows_of
+from pondera.terminal.text import console, emit, hush, safe
 from pondera.thought import QUESTION_LIMIT, Answer, Budget, Kind, Price, Question
 
 if TYPE_CHECKING:
-    from pondera.session import Job
+    from pondera.terminal.session import Job
 
 INTERRUPTED = 130  # the exit code of a command that was ended by Ctrl-C, as shells have it
 
@@ -82,8 +82,8 @@ def ask(
     asked = Question.of(_question(question), system=system, kind=kind)
     budget, rates = Budget(**_caps(tokens, calls, usd, seconds)), _price(price)
 
-    from pondera.session import Job
-    from pondera.solve import Plan
+    from pondera.plan import Plan
+    from pondera.terminal.session import Job
 
     plan = Plan(model=model, verifier=verifier, judge=judge, **({"strategy": strategy} if strategy else {}))
     plan.strategy_of()
@@ -115,8 +115,8 @@ def resume(
     if complete(rows):
         typer.echo(f"The run in {file} is complete: this is its answer, and nothing was paid.", err=True)
         return _replay(rows, as_json)
-    from pondera.session import Job
-    from pondera.solve import replayed
+    from pondera.plan import replayed
+    from pondera.terminal.session import Job
 
     question, plan, _, seed = replayed(ledger.Ledger(rows))
     budget = allowance(rows, given)
@@ -145,9 +145,9 @@ def show(
     rows = rows_of(file)
     if as_json:
         for row in rows:
-            emit(json.dumps({"kind": row.kind, "key": row.key, **row.body}))
+            emit(json.dumps({"kind": row.kind, "key": row.key, "body": row.body}))
         return
-    from pondera.trace_view import trace_tree
+    from pondera.terminal.trace import trace_tree
 
     out = console()
     out.print(trace_tree(rows, full=full), soft_wrap=not out.is_terminal)
@@ -171,7 +171,7 @@ def models(context: typer.Context) -> None:
     """The models that Pondera knows by name, and which of them are here."""
     if context.invoked_subcommand:
         return
-    from pondera import catalogue
+    from pondera.terminal import catalogue
 
     console().print(catalogue.models())
 
@@ -180,7 +180,7 @@ def models(context: typer.Context) -> None:
 def pull(name: Annotated[str, typer.Argument(help="A name of `pondera models`.")], quiet: Quiet = False) -> None:
     """Fetch a model's file and check it. A cut download goes on where it was."""
     from pondera.models.weights import pull as fetch
-    from pondera.session import progress_bar
+    from pondera.terminal.session import progress_bar
 
     with progress_bar(console(stderr=True), quiet) as progress:
         place = fetch(name, progress=progress)
@@ -190,8 +190,8 @@ def pull(name: Annotated[str, typer.Argument(help="A name of `pondera models`.")
 @app.command(epilog='Example:  pondera ask "..." --strategy "vote(n=16, over=\'chains\')"')
 def strategies() -> None:
     """The ways to think, with their arguments and defaults."""
-    from pondera.catalogue import functions
     from pondera.strategies import STRATEGIES
+    from pondera.terminal.catalogue import functions
 
     console().print(functions(STRATEGIES))
 
@@ -199,7 +199,7 @@ def strategies() -> None:
 @app.command(epilog='Example:  pondera ask "..." --verifier confidence')
 def verifiers() -> None:
     """Who can judge branches, with their arguments and defaults."""
-    from pondera.catalogue import functions
+    from pondera.terminal.catalogue import functions
     from pondera.verifiers import VERIFIERS
 
     console().print(functions(VERIFIERS))
@@ -262,8 +262,8 @@ def _recorded(job: Job, trace: Path | None) -> Iterator[None]:
 def _replay(rows: list[ledger.Row], as_json: bool) -> None:
     import asyncio
 
-    from pondera.session import Job
-    from pondera.solve import replayed
+    from pondera.plan import replayed
+    from pondera.terminal.session import Job
 
     record = ledger.Ledger(list(rows))
     question, plan, budget, seed = replayed(record)
@@ -280,12 +280,12 @@ def _conclude(job: Job, as_json: bool) -> None:
     """Run a job and print its answer; its bill is printed whatever comes of it."""
     import asyncio
 
-    from pondera.session import think
+    from pondera.terminal.session import think
 
     err = console(stderr=True)
 
     def bill() -> None:
-        from pondera.answer_view import show_bill
+        from pondera.terminal.answer import show_bill
 
         show_bill(err, job.spent, ledger.bills(job.ledger.rows))
 
@@ -314,7 +314,7 @@ def _print(job: Job, answer: Answer, as_json: bool) -> None:
         how = {"model": job.plan.model, "strategy": job.plan.strategy, "seed": job.seed}
         emit(json.dumps(answer.to_dict() | how, indent=2))
         return
-    from pondera.answer_view import show_answer
+    from pondera.terminal.answer import show_answer
 
     show_answer(console(), answer)
 
@@ -336,8 +336,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         hush()
         return 0
-    if "pondera.session" in sys.modules:
-        from pondera.session import leave_now
+    if "pondera.terminal.session" in sys.modules:
+        from pondera.terminal.session import leave_now
 
         leave_now(code)
     return code

@@ -22,7 +22,7 @@ A message is one sentence that says what is wrong and how to mend it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 
 class PonderaError(Exception):
@@ -75,7 +75,7 @@ class LedgerDrift(LedgerError): ...
 class Stop(BaseException):
     """The runtime will answer no more ops of this run."""
 
-    def __init__(self, why: Literal["budget", "deadline", "cancelled"]) -> None:
+    def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
 

@@ -211,7 +211,7 @@ class Grower:
         ask.growth.pending.discard(index)
         self.purse.settle(ask.hold, bill)
         timed = replace(bill, seconds=round(time.monotonic() - ask.since, 4))
-        row = {"status": status, "by": ask.op.by, "spend": spend_to_json(timed), **body}
+        row = {"status": status, "by": ask.op.by, "parent": ask.op.node.id, "spend": spend_to_json(timed), **body}
         self.record.write("sample", f"{ask.growth.key}/{index}", row)
 
     def _end(self, ask: _Ask, error: Exception | None) -> None:

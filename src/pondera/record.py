@@ -15,6 +15,8 @@ from pondera.ledger import VERSION, Ledger, Row, bills, effective, fingerprint, 
 from pondera.ops import Expand, Key, Op, Score
 from pondera.thought import Answer, Budget, Candidate, Question, Spend, Stopped, Thought
 
+FREE = ("Both", "Left", "Offer", "Rng")  # ops that are answered at once, out of the order of the world
+
 
 class Record:
     """Rows of the past by key, `order` the keys of ops still to be delivered again, and what the answer is folded from."""
@@ -23,7 +25,7 @@ class Record:
         self.ledger, self.watch = ledger, watch
         rows = effective(ledger.rows)
         self.past = {row.key: row for row in rows if row.kind == "op"}
-        self.order = deque(key for key, row in self.past.items() if row.body["op"] != "Left" and not _inside(key, self.past))
+        self.order = deque(key for key, row in self.past.items() if row.body["op"] not in FREE and not _inside(key, self.past))
         self.noted = {row.key for row in rows if row.kind in ("offer", "drop")}
         self.samples = {row.key: row for row in rows if row.kind == "sample"}
         self.stopped: Stopped | None = next((row.body["why"] for row in rows if row.kind == "stop"), None)

@@ -12,7 +12,6 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server import Address, Script, raw, refuse, running
 
 from pondera.errors import BadInput, ContextOverflow, ModelError, ModelUnavailable, Unsupported
 from pondera.models.openai import OpenAI
@@ -22,6 +21,7 @@ from pondera.models.openai_wire import pause, wait
 from pondera.ops import Expand
 from pondera.ports import Failure, Piece, Sample
 from pondera.thought import Question, Thought, root_of
+from tests.models.server import Address, Script, raw, refuse, running
 
 ROOT = root_of(Question.of("What is 6 times 7?"))
 KEY = "sk-very-secret-key-123456"

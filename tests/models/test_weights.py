@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from gguf import GGMLQuantizationType as Type
-from test_gguf_convert import tiny_gguf
 
 from pondera.errors import BadInput, WeightsError
 from pondera.models import gguf_convert, hashes, weights
 from pondera.models.fetch import Progress, from_hub, from_mirror
 from pondera.models.known import Known, Mirror
 from pondera.models.weights import models_table, pull, ready, verify
+from tests.models.test_gguf_convert import tiny_gguf
 
 NAME = "tiny-1m"
 

@@ -11,7 +11,7 @@ from pondera.thought import Thought
 
 CHAIN = "Please reason step by step, and put your final answer within \\boxed{}."
 PROGRAM = "Write a Python program that computes the answer and prints it. Reply with one Python code block only."
-FENCE = "```python\n"
+FENCE = "```python\n# Step 1:"
 
 
 async def cot(root: Thought, *, temperature: float = 0.0, max_tokens: int = 512) -> Thought:

@@ -73,7 +73,10 @@ async def branches(
 
 
 def elect(pool: list[Thought], keys: list[str | None], weights: list[float]) -> tuple[Thought, float]:
-    """The heaviest key's most trusted node, and that key's share of all weight. Ties go by trust, then by key: never by order."""
+    """The heaviest key's most trusted node, and that key's share of all weight, that of abstentions too.
+
+    Ties go by trust, then by key: never by order.
+    """
     weight: dict[str, float] = defaultdict(float)
     faith: dict[str, float] = defaultdict(float)
     for node, key, one in zip(pool, keys, weights, strict=True):
@@ -84,7 +87,7 @@ def elect(pool: list[Thought], keys: list[str | None], weights: list[float]) -> 
         return max(pool, key=lambda node: (trust(node), node.reply)), 0.0
     heaviest = max(weight, key=lambda key: (weight[key], faith[key], key))
     votes = [node for node, key in zip(pool, keys, strict=True) if key == heaviest]
-    total = sum(weight.values())
+    total = sum(weights)
     return max(votes, key=lambda node: (trust(node), node.reply)), weight[heaviest] / total if total else 0.0
 
 

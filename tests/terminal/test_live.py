@@ -8,16 +8,16 @@ import io
 import pytest
 from rich.console import Console
 
-from pondera import session
-from pondera.answer_view import show_answer
 from pondera.errors import VerifierError
 from pondera.events import Asked, Dropped, Growing, Grown, Keyed, Offered
 from pondera.ledger import Ledger, Row, thought_to_json
 from pondera.ports import Piece
-from pondera.terminal import bar, dollars, one_line, safe, seconds, vote_line
+from pondera.terminal import session
+from pondera.terminal.answer import show_answer
+from pondera.terminal.live import Screen
+from pondera.terminal.text import bar, dollars, one_line, safe, seconds, vote_line
+from pondera.terminal.trace import trace_tree
 from pondera.thought import Answer, Budget, Candidate, Question, Spend, Thought, root_of
-from pondera.trace_view import trace_tree
-from pondera.view import Screen
 
 QUESTION = Question.of("What is 12 + 30?\nThink.")
 ROOT = root_of(QUESTION)

@@ -35,10 +35,10 @@ from rich.text import Text
 from pondera.errors import PonderaError
 from pondera.ledger import Ledger, Row, bills, thought_from_json
 from pondera.models.fetch import Progress
+from pondera.plan import Plan, open_model
 from pondera.ports import Keyer, Model
-from pondera.solve import Plan, open_model
+from pondera.terminal.live import Screen, show
 from pondera.thought import Answer, Budget, Price, Question, Spend, Thought, root_of
-from pondera.view import Screen, show
 
 ABANDONED: list[threading.Thread] = []  # threads that went on opening a model when nobody waited for it any more
 READS = 2.0  # times a second that answers of branches which are done are read, so that votes show before they are counted

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pondera.terminal import count, dollars, one_line, safe, seconds, vote_line
+from pondera.terminal.text import count, dollars, one_line, safe, seconds, vote_line
 from pondera.thought import Answer, Spend
 
 HEAD, LAST = 4, 10  # lines of a long text that a terminal shows: how it begins, and how it ends, where the answer is

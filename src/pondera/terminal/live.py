@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from pondera.events import Asked, Dropped, Event, Growing, Grown, Keyed, Offered
-from pondera.terminal import dollars, one_line, seconds, vote_line
+from pondera.terminal.text import dollars, one_line, seconds, vote_line
 from pondera.thought import Budget, Spend, Thought
 
 REDRAWS = 5.0  # a second

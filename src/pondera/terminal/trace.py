@@ -13,7 +13,7 @@ from rich.tree import Tree
 from pondera.errors import LedgerError
 from pondera.ledger import Row, effective, fingerprint, tree
 from pondera.ops import Call
-from pondera.terminal import count, one_line, safe, seconds
+from pondera.terminal.text import count, one_line, safe, seconds
 from pondera.thought import Thought
 
 STYLES = {"done": "green", "length": "yellow", "step": "cyan", "tokens": "cyan"}

@@ -1,7 +1,7 @@
 """Thinking time as a third scaling axis for any language model.
 
 import pondera
-answer = pondera.plan_sync("What is 17 * 24?", strategy="vote(n=8)", budget=pondera.Budget(tokens=2000))
+answer = pondera.solve_sync("What is 17 * 24?", strategy="vote(n=8)", budget=pondera.Budget(tokens=2000))
 print(answer.key, answer.confidence, answer.spend.tokens)
 """
 

@@ -43,15 +43,19 @@ class Purse:
         )
 
     def longest(self, wanted: int, prompt: int, price: Price | None) -> int:
-        """The most tokens, at most `wanted`, that one more child may be given; 0 where that is too few to be worth a call."""
+        """The most tokens, at most `wanted`, that one more child may be given; 0 where that is too few to be worth a call.
+
+        A first child is worth it whatever is left.
+        """
+        least = min(wanted, FLOOR) if self.spent.calls else 1
         tokens = float(min(wanted, self.budget.tokens - self.spent.tokens - self.held_tokens))
         if price and math.isfinite(self.budget.usd) and price.generated > 0:
             rest = self.budget.usd - self.spent.usd - self.held_usd - price.of(prompt, 0, 0)
             tokens = min(tokens, rest * 1e6 / price.generated)
         whole = max(0, math.floor(tokens))
-        while whole >= min(wanted, FLOOR) and whole > 0 and not self.affords(self.worst(whole, prompt, price)):
+        while whole >= least and not self.affords(self.worst(whole, prompt, price)):
             whole -= 1 if self.affords(self.worst(whole - 1, prompt, price)) else whole  # one off by rounding, or out of reach
-        return whole if whole >= min(wanted, FLOOR) else 0
+        return whole if whole >= least else 0
 
     def hold(self, hold: Hold) -> None:
         self.held_tokens += hold.tokens

@@ -61,6 +61,8 @@ async def branches(
     root: Thought, n: int, over: str, chain_temperature: float, program_temperature: float, max_tokens: int
 ) -> list[Thought]:
     """`n` answers, those that survived."""
+    if n < 1:
+        raise BadInput(f"n={n} asks for nothing: give 1 branch or more.")
     if over not in ("chains", "programs", "both"):
         raise BadInput(f"over={over!r}: the branches are 'chains', 'programs' or 'both'.")
     coded = {"chains": 0, "programs": n, "both": n // 2}[over]

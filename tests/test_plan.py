@@ -18,7 +18,7 @@ Q = "What is 17 + 25?"
 
 
 def test_solve_sync_answers_with_its_bill() -> None:
-    answer = solve_sync(Q, model=Fake(["\\boxed{42}"]), strategy="vote(n=3, over='chains')", budget=Budget(tokens=50))
+    answer = solve_sync(Q, model=Fake(["\\boxed{42}"]), strategy="vote(n=3, over='chains')", budget=Budget(tokens=600))
     assert (answer.key, answer.confidence, answer.spend.calls, answer.spend.tokens) == ("42", 1.0, 3, 3)
 
 

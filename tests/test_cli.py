@@ -129,7 +129,7 @@ def test_price_makes_a_bill(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         (["ask", Q, *FAKE, "-s", "vote(n='x')"], 2, "must be an int"),
         (["ask", Q, *FAKE, "-s", "vote(8"], 2, "is not a strategy"),
         (["ask", Q, *FAKE, "--verifier", "confidense"], 2, "did you mean 'confidence'"),
-        (["ask", Q, *FAKE, "--price", "cheap"], 2, "give two numbers"),
+        (["ask", Q, *FAKE, "--price", "cheap"], 2, "is no price"),
         (["ask", Q, *FAKE, "--price", "1,-2"], 2, "not negative"),
         (["ask", Q, *FAKE, "--kind", "maths"], 2, "maths"),
         (["ask", Q, "-m", "qwen2.5-coder"], 2, "There is no model 'qwen2.5-coder'"),

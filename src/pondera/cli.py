@@ -21,7 +21,7 @@ from pondera.errors import BadInput, PonderaError
 from pondera.models.known import DEFAULT
 from pondera.terminal.recorded import allowance, complete, on_disk, reused, rows_of
 from pondera.terminal.text import console, emit, hush, safe
-from pondera.thought import QUESTION_LIMIT, Answer, Budget, Kind, Price, Question
+from pondera.thought import QUESTION_LIMIT, Answer, Budget, Kind, Question
 
 if TYPE_CHECKING:
     from pondera.terminal.session import Job
@@ -80,14 +80,15 @@ def ask(
     Ctrl-C gives the best answer so far; twice, it leaves at once.
     """
     asked = Question.of(_question(question), system=system, kind=kind)
-    budget, rates = Budget(**_caps(tokens, calls, usd, seconds)), _price(price)
+    budget = Budget(**_caps(tokens, calls, usd, seconds))
 
     from pondera.plan import Plan
     from pondera.terminal.session import Job
 
-    plan = Plan(model=model, verifier=verifier, judge=judge, **({"strategy": strategy} if strategy else {}))
+    plan = Plan(model=model, verifier=verifier, judge=judge, price=price, **({"strategy": strategy} if strategy else {}))
     plan.strategy_of()
-    job = Job(plan=plan, question=asked, budget=budget, seed=seed, parallel=parallel, price=rates, quiet=quiet)
+    plan.price_of()
+    job = Job(plan=plan, question=asked, budget=budget, seed=seed, parallel=parallel, quiet=quiet)
     with _recorded(job, trace):
         _conclude(job, as_json)
 
@@ -111,7 +112,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was cut or stopped: what is recorded is not paid again. Caps that are given replace the recorded ones."""
-    given, rates, rows = _caps(tokens, calls, usd, seconds), _price(price), rows_of(file)
+    given, rows = _caps(tokens, calls, usd, seconds), rows_of(file)
     if complete(rows):
         typer.echo(f"The run in {file} is complete: this is its answer, and nothing was paid.", err=True)
         return _replay(rows, as_json)
@@ -119,11 +120,12 @@ def resume(
     from pondera.terminal.session import Job
 
     question, plan, _, seed = replayed(ledger.Ledger(rows))
-    budget = allowance(rows, given)
+    budget, plan = allowance(rows, given), replace(plan, price=price or plan.price)
     plan.strategy_of()
+    plan.price_of()
     with on_disk(file):
         record = ledger.reopen(file)
-    job = Job(plan=plan, question=question, budget=budget, seed=seed, parallel=parallel, price=rates, quiet=quiet, ledger=record)
+    job = Job(plan=plan, question=question, budget=budget, seed=seed, parallel=parallel, quiet=quiet, ledger=record)
     old = len(record.rows)
     try:
         record.append("resume", "0", {"budget": given} if given else {})
@@ -227,16 +229,6 @@ def _caps(tokens: float | None, calls: float | None, usd: float | None, seconds:
     given = {name: cap for name, cap in caps.items() if cap is not None}
     Budget(**given)
     return given
-
-
-def _price(text: str) -> Price | None:
-    if not text:
-        return None
-    try:
-        prompt, generated = (float(part) for part in text.split(","))
-    except ValueError:
-        raise BadInput(f"--price {text!r}: give two numbers, dollars a million tokens of prompt and of output, as in --price 0.15,0.6.")
-    return Price(prompt, generated)
 
 
 # ---------------------------------------------------------------- recorded runs

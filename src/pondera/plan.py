@@ -57,6 +57,17 @@ class Plan:
     strategy: str = STRATEGY
     verifier: str = ""
     judge: str = ""
+    price: str = ""  # "PROMPT,GENERATED", dollars a million tokens of the model that thinks
+
+    def price_of(self) -> Price | None:
+        """Raises BadInput where it is not two numbers."""
+        if not self.price:
+            return None
+        try:
+            prompt, generated = map(float, self.price.split(","))
+        except ValueError:
+            raise BadInput(f"{self.price!r} is no price: give dollars a million tokens of prompt and of output, as in --price 0.15,0.6.")
+        return Price(prompt, generated)
 
     def origin(self) -> dict[str, str]:
         return {name: value for name in self.__slots__ if (value := getattr(self, name))}

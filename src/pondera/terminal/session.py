@@ -56,7 +56,6 @@ class Job:
     budget: Budget
     seed: int = 0
     parallel: int = 64
-    price: Price | None = None
     quiet: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     stopped: bool = False
@@ -145,7 +144,7 @@ async def _watched(screen: Screen, job: Job, keyer: Keyer, console: Console) -> 
 async def _open(job: Job, console: Console) -> dict[str, Model]:
     models: dict[str, Model] = {}
     with progress_bar(console, job.quiet) as progress:
-        for role, spec, price in (("think", job.plan.model, job.price), ("judge", job.plan.judge, None)):
+        for role, spec, price in (("think", job.plan.model, job.plan.price_of()), ("judge", job.plan.judge, None)):
             if spec and role == "judge" and spec == job.plan.model:
                 models[role] = models["think"]
             elif spec:

@@ -102,7 +102,7 @@ async def main() -> None:
     parser.add_argument("--problems", type=int, default=100)
     parser.add_argument("--model", default="qwen2.5-coder-0.5b")
     parser.add_argument("--n", type=int, default=16)
-    parser.add_argument("--options", default="", help="more arguments of vote, as in ', chain_temperature=0.7'")
+    parser.add_argument("--options", default="", help="more arguments of vote, as in ', temperature=0.7'")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=4, help="problems in flight")
     parser.add_argument("--out", type=Path, required=True)

@@ -48,7 +48,7 @@ class Expand(Op[list[Thought]]):
     by: Role = "think"
     max_tokens: int = 1024
     thinking: int | None = None
-    temperature: float = 0.8
+    temperature: float = 0.6
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
 

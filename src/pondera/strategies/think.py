@@ -2,6 +2,10 @@
 
 Chain of thought: Wei et al. 2022 (arXiv 2201.11903), zero-shot as in Kojima et al. 2022 (arXiv 2205.11916). Programs: PAL, Gao et al.
 2022 (arXiv 2211.10435): the model writes the calculation down as code, and the machine does it.
+
+
+The prompts are those that did best on training problems with the default model (docs/lab-notes.md). A program that must begin with a
+comment on its first step is thought through before it is written.
 """
 
 from __future__ import annotations
@@ -9,7 +13,10 @@ from __future__ import annotations
 from pondera.ops import Call, Expand, both
 from pondera.thought import Thought
 
-CHAIN = "Please reason step by step, and put your final answer within \\boxed{}."
+CHAIN = (
+    "First restate what is asked and list the known quantities. Then calculate step by step, checking each calculation, and put the "
+    "final answer within \\boxed{}."
+)
 PROGRAM = "Write a Python program that computes the answer and prints it. Reply with one Python code block only."
 FENCE = "```python\n# Step 1:"
 

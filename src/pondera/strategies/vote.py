@@ -21,12 +21,11 @@ async def vote(
     n: int = 8,
     over: str = "both",
     by: str = "",
-    chain_temperature: float = 0.8,
-    program_temperature: float = 0.6,
+    temperature: float = 0.6,
     max_tokens: int = 512,
 ) -> Thought:
     """The answer that most of `n` branches give, each vote weighted by the verifier `by` where one is named."""
-    pool = await branches(root, n, over, chain_temperature, program_temperature, max_tokens)
+    pool = await branches(root, n, over, temperature, max_tokens)
     keys = await Key(tuple(pool))
     winner, share = elect(pool, keys, [1.0] * len(pool))
     await Offer(winner, share)
@@ -43,12 +42,11 @@ async def best_of(
     n: int = 8,
     over: str = "both",
     by: str = "confidence",
-    chain_temperature: float = 0.8,
-    program_temperature: float = 0.6,
+    temperature: float = 0.6,
     max_tokens: int = 512,
 ) -> Thought:
     """The one of `n` branches that the verifier `by` thinks most of."""
-    pool = await branches(root, n, over, chain_temperature, program_temperature, max_tokens)
+    pool = await branches(root, n, over, temperature, max_tokens)
     whole = [node for node, key in zip(pool, await Key(tuple(pool)), strict=True) if key is not None] or pool
     await Offer(max(whole, key=lambda node: (trust(node), node.reply)))
     scores = await Score(tuple(whole), by)
@@ -57,9 +55,7 @@ async def best_of(
     return best[1] if best else max(whole, key=lambda node: (trust(node), node.reply))
 
 
-async def branches(
-    root: Thought, n: int, over: str, chain_temperature: float, program_temperature: float, max_tokens: int
-) -> list[Thought]:
+async def branches(root: Thought, n: int, over: str, temperature: float, max_tokens: int) -> list[Thought]:
     """`n` answers, those that survived."""
     if n < 1:
         raise BadInput(f"n={n} asks for nothing: give 1 branch or more.")
@@ -68,9 +64,9 @@ async def branches(
     coded = {"chains": 0, "programs": n, "both": n // 2}[over]
     parts = []
     if coded < n:
-        parts.append(chains(root, n - coded, chain_temperature, max_tokens))
+        parts.append(chains(root, n - coded, temperature, max_tokens))
     if coded:
-        parts.append(programs(root, coded, program_temperature, max_tokens))
+        parts.append(programs(root, coded, temperature, max_tokens))
     return [node for part in await both(*parts) for node in part]
 
 

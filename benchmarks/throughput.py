@@ -62,6 +62,15 @@ async def embedded(model: OpenVINO, question: str, n: int, length: int, together
     return Figure(tokens, took, model._engine.computed - before, model.prompt_bound(op))
 
 
+async def prefill(model: OpenVINO, n: int, salt: int) -> float:
+    """Seconds until n branches of a new prompt of some 1,000 tokens have their first token."""
+    text = " ".join(f"{salt + i} times {i} is {i * (salt + i)}." for i in range(60))
+    began = time.perf_counter()
+    async for _ in model.sample(Expand(root_of(Question.of(text)), n, max_tokens=1), range(n)):
+        pass
+    return time.perf_counter() - began
+
+
 async def llama(client: httpx.AsyncClient, prompt: str, n: int, length: int) -> Figure:
     """n branches as n requests at once, to a server that was warmed up with another prompt."""
 
@@ -131,6 +140,14 @@ async def main() -> None:
     ratios = [figure.computed / figure.prompt for figure in turns["together"]]
     print(
         f"prompt tokens computed for {given.n} branches / one prompt: {max(ratios):.2f} at most ({[f.prompt for f in turns['together']]})"
+    )
+    alone, shared = [], []
+    for turn in range(3):
+        alone.append(await prefill(model, 1, 1000 + 2 * turn))
+        shared.append(await prefill(model, given.n, 1001 + 2 * turn))
+    print(
+        f"first token of a new long prompt: 1 branch {statistics.median(alone):.2f} s, {given.n} branches {statistics.median(shared):.2f} s, "
+        f"ratio {statistics.median(shared) / statistics.median(alone):.2f}"
     )
     await model.close()
 

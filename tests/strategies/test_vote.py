@@ -75,6 +75,15 @@ async def test_a_weighted_vote_can_turn_the_majority() -> None:
     assert {c.key: c.scores["judge"] for c in answer.candidates} == {"1": 0.0, "3": 1.0}
 
 
+async def test_a_judge_without_an_opinion_leaves_the_majority() -> None:
+    def script(op: Expand, index: int, seed: int) -> str:
+        return "Perhaps" if op.by == "judge" else ["\\boxed{1}", "\\boxed{1}", "\\boxed{3}"][index]
+
+    answer = await solve("vote(n=3, over='chains', by='judge')", Fake(script))
+    assert (answer.key, answer.confidence) == ("1", pytest.approx(2 / 3))
+    assert all(not c.scores for c in answer.candidates)
+
+
 async def test_best_of_takes_the_highest_score() -> None:
     def script(op: Expand, index: int, seed: int) -> str:
         return f"\\boxed{{{index}}} " + "so " * (index * 2 + 1)

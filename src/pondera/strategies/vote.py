@@ -31,8 +31,10 @@ async def vote(
     await Offer(winner, share)
     if by:
         scores = await Score(tuple(pool), by)
-        winner, share = elect(pool, keys, [score or 0.0 for score in scores])
-        await Offer(winner, share)
+        if known := [score for score in scores if score is not None]:
+            middling = sum(known) / len(known)  # no opinion is not a low one
+            winner, share = elect(pool, keys, [middling if score is None else score for score in scores])
+            await Offer(winner, share)
     return winner
 
 

@@ -145,10 +145,8 @@ async def main() -> None:
     for turn in range(3):
         alone.append(await prefill(model, 1, 1000 + 2 * turn))
         shared.append(await prefill(model, given.n, 1001 + 2 * turn))
-    print(
-        f"first token of a new long prompt: 1 branch {statistics.median(alone):.2f} s, {given.n} branches {statistics.median(shared):.2f} s, "
-        f"ratio {statistics.median(shared) / statistics.median(alone):.2f}"
-    )
+    one, many = statistics.median(alone), statistics.median(shared)
+    print(f"first token of a new long prompt: 1 branch {one:.2f} s, {given.n} branches {many:.2f} s, ratio {many / one:.2f}")
     await model.close()
 
 

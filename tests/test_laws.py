@@ -50,12 +50,12 @@ async def scorer(nodes: tuple[Thought, ...]) -> list[float | None]:
 
 
 async def judge(nodes: tuple[Thought, ...]) -> list[float | None]:
-    async def one(i: int, node: Thought) -> tuple[int, bool]:
+    async def one(i: int, node: Thought) -> tuple[int, float | None]:
         [verdict] = await Expand(node, 1, say="Is it right?", by="judge", max_tokens=4)
-        return i, verdict.reply == "Yes"
+        return i, {"Yes": 1.0, "No": 0.0}.get(verdict.reply)
 
     said = dict(await both(*(one(i, node) for i, node in enumerate(nodes))))
-    return [float(said[i]) if i in said else None for i in range(len(nodes))]
+    return [said.get(i) for i in range(len(nodes))]
 
 
 async def shared(root: Thought, *, workers: int = 4, rounds: int = 5) -> Thought:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from pondera.errors import BadInput, BranchesFailed, LedgerDrift, ModelError, PonderaError, Stop
+from pondera.errors import BadInput, BranchesFailed, LedgerDrift, ModelError, PonderaError, Stop, Unsupported
 from pondera.events import Asked, Growing
 from pondera.ledger import spend_to_json, thought_to_json
 from pondera.ops import Expand
@@ -260,4 +260,6 @@ def all_failed(causes: Sequence[BaseException]) -> PonderaError:
     if len(causes) == 1 and isinstance(causes[0], PonderaError):
         return causes[0]
     reasons = list(dict.fromkeys(str(cause) for cause in causes))
+    if causes and all(isinstance(cause, Unsupported) for cause in causes):  # a strategy may know another way
+        return Unsupported(reasons[0])
     return BranchesFailed(f"All {len(causes)} branches failed: {'; '.join(reasons[:3])}", causes)

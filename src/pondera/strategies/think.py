@@ -10,6 +10,7 @@ comment on its first step is thought through before it is written.
 
 from __future__ import annotations
 
+from pondera.errors import Unsupported
 from pondera.ops import Call, Expand, both
 from pondera.thought import Thought
 
@@ -40,7 +41,10 @@ async def chains(root: Thought, n: int, temperature: float, max_tokens: int) -> 
 
 async def programs(root: Thought, n: int, temperature: float, max_tokens: int) -> list[Thought]:
     """The outputs of `n` programs, those that ran; one that was cut off before its end stands for itself, and abstains."""
-    written = await Expand(root, n, say=PROGRAM, force=FENCE, stop=("\n```",), temperature=temperature, max_tokens=max_tokens)
+    try:
+        written = await Expand(root, n, say=PROGRAM, force=FENCE, stop=("\n```",), temperature=temperature, max_tokens=max_tokens)
+    except Unsupported:  # a server that cannot begin the answer for the model
+        written = await Expand(root, n, say=PROGRAM, temperature=temperature, max_tokens=max_tokens)
     return await both(*(run(code) for code in written))
 
 

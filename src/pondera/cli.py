@@ -19,9 +19,10 @@ import typer
 from pondera import __version__, ledger
 from pondera.errors import BadInput, PonderaError
 from pondera.models.known import DEFAULT
+from pondera.terminal.given import AsJson, Calls, Parallel, Quiet, Rates, Seconds, Tokens, Trace, Usd, caps_of, question_of
 from pondera.terminal.recorded import allowance, complete, on_disk, reused, rows_of
 from pondera.terminal.text import console, emit, hush, safe
-from pondera.thought import QUESTION_LIMIT, Answer, Budget, Kind, Question
+from pondera.thought import Answer, Budget, Kind, Question
 
 if TYPE_CHECKING:
     from pondera.terminal.session import Job
@@ -31,16 +32,6 @@ INTERRUPTED = 130  # the exit code of a command that was ended by Ctrl-C, as she
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Give a language model time to think, under a hard budget.")
 models_app = typer.Typer(help="The models that Pondera knows by name, and which of them are here.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
-
-Tokens = Annotated[int | None, typer.Option(help="Generate at most so many tokens, thinking and judging counted in.")]
-Calls = Annotated[int | None, typer.Option(help="Ask the model for at most so many samples.")]
-Seconds = Annotated[float | None, typer.Option(help="Answer within so many seconds.")]
-Usd = Annotated[float | None, typer.Option(help="Spend at most so many US dollars.")]
-Rates = Annotated[str, typer.Option("--price", metavar="PROMPT,GENERATED", help="The model's price, in dollars a million tokens.")]
-Parallel = Annotated[int, typer.Option(help="Samples in flight at once, at most.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing while the run goes on.")]
-Trace = Annotated[Path, typer.Argument(metavar="FILE", help="A file that --trace wrote.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -79,8 +70,8 @@ def ask(
 
     Ctrl-C gives the best answer so far; twice, it leaves at once.
     """
-    asked = Question.of(_question(question), system=system, kind=kind)
-    budget = Budget(**_caps(tokens, calls, usd, seconds))
+    asked = Question.of(question_of(question), system=system, kind=kind)
+    budget = Budget(**caps_of(tokens, calls, usd, seconds))
 
     from pondera.plan import Plan
     from pondera.terminal.session import Job
@@ -112,7 +103,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was cut or stopped: what is recorded is not paid again. Caps that are given replace the recorded ones."""
-    given, rows = _caps(tokens, calls, usd, seconds), rows_of(file)
+    given, rows = caps_of(tokens, calls, usd, seconds), rows_of(file)
     if complete(rows):
         typer.echo(f"The run in {file} is complete: this is its answer, and nothing was paid.", err=True)
         return _replay(rows, as_json)
@@ -205,30 +196,6 @@ def verifiers() -> None:
     from pondera.verifiers import VERIFIERS
 
     console().print(functions(VERIFIERS))
-
-
-# ---------------------------------------------------------------- reading what was given
-
-
-def _question(given: str | None) -> str:
-    """The question: what was given, or standard input for "-" and where nothing was given and something is piped."""
-    if given is None and (sys.stdin is None or sys.stdin.isatty()):
-        raise BadInput('The question is empty: write what you want to know, as in pondera ask "What is 17 * 23?".')
-    piped = given is None or given == "-"
-    most = 4 * QUESTION_LIMIT + 4  # bytes; a longer question is refused, and reading on would only fill the memory
-    data = sys.stdin.buffer.read(most) if piped else str(given).encode("utf-8", "surrogateescape")
-    try:
-        return data.decode("utf-8", "replace" if len(data) == most else "strict")
-    except UnicodeDecodeError:
-        raise BadInput("The question is not text in UTF-8: convert it first.")
-
-
-def _caps(tokens: float | None, calls: float | None, usd: float | None, seconds: float | None) -> dict[str, float]:
-    """The caps that were given. Raises BadInput, by way of Budget, for one that allows nothing."""
-    caps = {"tokens": tokens, "calls": calls, "usd": usd, "seconds": seconds}
-    given = {name: cap for name, cap in caps.items() if cap is not None}
-    Budget(**given)
-    return given
 
 
 # ---------------------------------------------------------------- recorded runs

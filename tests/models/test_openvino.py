@@ -13,7 +13,8 @@ import pytest
 from pondera.errors import ContextOverflow, ModelUnavailable, Unsupported, WeightsError
 from pondera.models import weights
 from pondera.models.openvino import OpenVINO, _finish
-from pondera.models.openvino_engine import BLOCK, Job, _families, _Known
+from pondera.models.openvino_engine import Job
+from pondera.models.openvino_prefix import BLOCK, Known, families
 from pondera.ops import Expand
 from pondera.ports import Piece, Sample
 from pondera.thought import Question, Thought, root_of
@@ -180,13 +181,13 @@ def test_a_corrupt_file_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from pondera.models import openvino_engine
+    from pondera.models import openvino_load
 
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF" * 100)
-    monkeypatch.setattr(openvino_engine, "_free_memory", lambda: 1 << 20)
+    monkeypatch.setattr(openvino_load, "_free_memory", lambda: 1 << 20)
     with pytest.raises(ModelUnavailable, match="GiB of memory"):
-        openvino_engine.load(weights.Ready("big", file, None, tmp_path), 2, weights.silent)
+        openvino_load.load(weights.Ready("big", file, None, tmp_path), 2, weights.silent)
 
 
 def job(*prompt: int) -> Job:
@@ -196,14 +197,14 @@ def job(*prompt: int) -> Job:
 def test_families_are_jobs_that_begin_alike() -> None:
     long = list(range(100))
     one, two, other = job(*long, 1), job(*long, 2), job(*range(500, 600))
-    families = {tuple(shared): jobs for jobs, shared in _families([one, other, two])}
-    assert families == {tuple(long): [one, two], tuple(range(500, 600)): [other]}
+    found = {tuple(shared): jobs for jobs, shared in families([one, other, two])}
+    assert found == {tuple(long): [one, two], tuple(range(500, 600)): [other]}
     short = [job(1, 2, 3), job(1, 2, 3), job(1, 2, 4)]
-    assert sorted(len(jobs) for jobs, _ in _families(short)) == [1, 2]
+    assert sorted(len(jobs) for jobs, _ in families(short)) == [1, 2]
 
 
 def test_the_mirror_of_the_cache_counts_as_the_engine_does() -> None:
-    known = _Known(room=4)
+    known = Known(room=4)
     known.add(range(BLOCK + 10))
     assert known.cached(range(BLOCK + 10)) == BLOCK + 10
     assert known.cached(range(BLOCK + 20)) == BLOCK + 10

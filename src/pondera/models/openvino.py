@@ -19,7 +19,8 @@ from typing import Any
 
 from pondera.errors import ContextOverflow, Unsupported
 from pondera.models import weights
-from pondera.models.openvino_engine import Engine, Job, load
+from pondera.models.openvino_engine import Engine, Job
+from pondera.models.openvino_load import load
 from pondera.ops import Expand
 from pondera.ports import Failure, Piece, Sample
 from pondera.thought import Finish, Message, Price, Spend, Thought, dialogue

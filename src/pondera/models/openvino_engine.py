@@ -7,27 +7,17 @@ not see each other's blocks; only a request of one sequence can be read while it
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import shutil
-import tempfile
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from pondera.errors import ModelError, ModelUnavailable, PonderaError, Unsupported, WeightsError
-from pondera.models.weights import Progress, Ready
+from pondera.errors import ModelError, ModelUnavailable, PonderaError, Unsupported
+from pondera.models.openvino_prefix import Known, families
 
-BLOCK = 32  # tokens in a block of the KV cache on a CPU
-TOGETHER = 2 * BLOCK  # a common beginning of this many tokens is worth a request of its own
 PART = 4096  # characters that are tokenized at once
 MOST = 8192  # tokens that the tokenizer gives at most
-SEQUENCES = 128  # that share a batch at most
-_UNKNOWN = 1 << 30  # tokens; a model folder that does not say how long its context is
 
 
 @dataclass(eq=False, slots=True)
@@ -68,7 +58,7 @@ class Engine:
     def __init__(self, genai: Any, pipeline: Any, tokenizer: Any, context: int, room: int) -> None:
         self.genai, self.pipeline, self.tokenizer, self.context = genai, pipeline, tokenizer, context
         self.ends = frozenset({tokenizer.get_eos_token_id(), *pipeline.get_config().stop_token_ids})
-        self.known = _Known(room)
+        self.known = Known(room)
         self.computed = 0  # prompt tokens that were computed, not found in the cache, as the mirror of its table says
         self.wake = threading.Condition()
         self.inbox: deque[list[Job]] = deque()
@@ -102,7 +92,7 @@ class Engine:
         try:
             return str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True))
         except RuntimeError as error:
-            raise Unsupported(f"The model's chat template refuses this conversation ({_first_line(error)}): change its turns.")
+            raise Unsupported(f"The model's chat template refuses this conversation ({first_line(error)}): change its turns.")
 
     def submit(self, jobs: list[Job]) -> list[Job]:
         """Queue jobs; those of one call, and others that wait with them, share what their prompts have in common."""
@@ -145,7 +135,7 @@ class Engine:
 
     def _fail(self, fresh: list[Job], error: Exception) -> None:
         """Nothing in flight can be trusted after an error of the pipeline's own."""
-        fault = error if isinstance(error, PonderaError) else ModelError(f"The engine failed ({_first_line(error)}).")
+        fault = error if isinstance(error, PonderaError) else ModelError(f"The engine failed ({first_line(error)}).")
         stuck = [*self.live, *(job for _, jobs in self.waiting for job in jobs), *fresh]
         self.live, self.waiting = [], []
         for job in stuck:
@@ -156,7 +146,7 @@ class Engine:
 
     def _start(self, fresh: list[Job]) -> None:
         """Send jobs to the pipeline, prefixes that several share first."""
-        for jobs, shared in _families(fresh):
+        for jobs, shared in families(fresh):
             if len(jobs) > 1 and self.known.cached(shared) < len(shared) - 1:
                 prefill = Job(list(shared), 0, 1, tell=lambda job: None)
                 self._send(prefill)
@@ -246,153 +236,6 @@ class Engine:
         self.waiting = still
 
 
-def _families(jobs: list[Job]) -> list[tuple[list[Job], list[int]]]:
-    """Jobs that begin alike, with what they have in common."""
-    families: list[tuple[list[Job], list[int]]] = []
-    for job in sorted(jobs, key=lambda job: job.prompt):
-        if families:
-            members, shared = families[-1]
-            common = _common(shared, job.prompt)
-            if common == len(shared) == len(job.prompt) or common >= max(TOGETHER, len(shared) // 2):
-                members.append(job)
-                families[-1] = (members, shared[:common])
-                continue
-        families.append(([job], job.prompt))
-    return families
-
-
-def _common(one: list[int], other: list[int]) -> int:
-    """The length of what two lists begin with alike."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
-    return low
-
-
-class _Known:
-    """A mirror of the pipeline's table of cached blocks, to count how much of a prompt it need not compute.
-
-    The pipeline does not tell; its rule is to take full blocks from the beginning on, then the shortest partly filled one that some
-    request ended with. The least recently used are forgotten first, there and here.
-    """
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.blocks: OrderedDict[int, None] = OrderedDict()
-
-    def cached(self, ids: Sequence[int]) -> int:
-        """How many of the first tokens are cached."""
-        chain, done = 0, 0
-        while done + BLOCK <= len(ids) and (link := hash((chain, *ids[done : done + BLOCK]))) in self.blocks:
-            self.blocks.move_to_end(link)
-            chain, done = link, done + BLOCK
-        for end in range(done + 1, min(done + BLOCK, len(ids) + 1)):
-            if hash((chain, *ids[done:end])) in self.blocks:
-                return end
-        return done
-
-    def add(self, ids: Sequence[int]) -> None:
-        """A request that held these tokens ended."""
-        chain = 0
-        for start in range(0, len(ids), BLOCK):
-            chain = hash((chain, *ids[start : start + BLOCK]))
-            self.blocks[chain] = None
-            self.blocks.move_to_end(chain)
-        while len(self.blocks) > self.room:
-            self.blocks.popitem(last=False)
-
-
-# ---------------------------------------------------------------- loading
-
-
-def load(ready: Ready, cache_gb: int, progress: Progress) -> Engine:
-    """Open a model; the first time, the graph that a GGUF file is converted to is kept in the cache."""
-    import openvino_genai as genai
-
-    source = ready.folder or ready.gguf
-    assert source is not None
-    need = sum(f.stat().st_size for f in source.iterdir()) if source.is_dir() else source.stat().st_size
-    if (free := _free_memory()) is not None and free < need * 1.3 + cache_gb * 2**30:
-        raise ModelUnavailable(
-            f"{ready.name} needs about {(need * 1.3) / 2**30 + cache_gb:.1f} GiB of memory and {free / 2**30:.1f} are free: close other "
-            f"programs, use a smaller model, or give the cache less (cache_gb)."
-        )
-    progress("loading", 0, 1)
-    scheduler = genai.SchedulerConfig()
-    scheduler.enable_prefix_caching = True
-    scheduler.cache_size = cache_gb
-    scheduler.max_num_seqs = SEQUENCES
-    try:
-        pipeline, tokenizer = _pipeline(genai, ready, scheduler)
-    except MemoryError:
-        raise ModelUnavailable(f"There is too little memory for {ready.name}: use a smaller model, or give the cache less (cache_gb).")
-    except RuntimeError as error:
-        if "alloc" in str(error):
-            raise ModelUnavailable(f"There is too little memory for {ready.name}: use a smaller model, or give the cache less (cache_gb).")
-        raise WeightsError(f"The engine cannot read {source} ({_first_line(error)}): give a GGUF file or an OpenVINO folder that it knows.")
-    if not tokenizer.chat_template:
-        raise WeightsError(f"{source} holds no chat template: give an instruction-tuned model's file.")
-    progress("loading", 1, 1)
-    return Engine(genai, pipeline, tokenizer, _context(ready), cache_gb * 2**30 // (BLOCK * 4096))
-
-
-def _pipeline(genai: Any, ready: Ready, scheduler: Any) -> tuple[Any, Any]:
-    if ready.folder:
-        pipeline = genai.ContinuousBatchingPipeline(str(ready.folder), scheduler, "CPU", {"CACHE_DIR": str(ready.cache)})
-        return pipeline, pipeline.get_tokenizer()
-    graph = ready.cache / "openvino_model.xml"
-    if not graph.exists():
-        _convert(genai, ready, scheduler)
-    tokenizer = genai.Tokenizer(str(ready.gguf))
-    pipeline = genai.ContinuousBatchingPipeline(str(ready.cache), tokenizer, scheduler, "CPU", CACHE_DIR=str(ready.cache))
-    return pipeline, tokenizer
-
-
-def _convert(genai: Any, ready: Ready, scheduler: Any) -> None:
-    """Write a GGUF's graph into the cache. The pipeline puts it beside the file, so the file is linked into a folder of its own."""
-    ready.cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=ready.cache) as folder:
-        link = Path(folder) / "model.gguf"
-        assert ready.gguf is not None
-        try:
-            link.symlink_to(ready.gguf.resolve())
-        except OSError:  # a file system without links
-            shutil.copyfile(ready.gguf, link)
-        del_me = genai.ContinuousBatchingPipeline(str(link), scheduler, "CPU", {"enable_save_ov_model": True})
-        del del_me
-        for name in ("openvino_model.bin", "openvino_model.xml"):  # the graph last: it says that both are whole
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(Path(folder) / name, ready.cache / name)
-
-
-def _context(ready: Ready) -> int:
-    """The tokens that the model was made for. Reading a GGUF's header takes seconds, so the number is kept."""
-    kept = ready.cache / "context"
-    with contextlib.suppress(OSError, ValueError):
-        return int(kept.read_text())
-    context = _UNKNOWN
-    if ready.gguf:
-        from gguf import GGUFReader
-
-        fields = GGUFReader(ready.gguf).fields
-        context = int(fields[f"{fields['general.architecture'].contents()}.context_length"].contents())
-    elif ready.folder:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            context = int(json.loads((ready.folder / "config.json").read_text())["max_position_embeddings"])
-    ready.cache.mkdir(parents=True, exist_ok=True)
-    kept.write_text(str(context))
-    return context
-
-
-def _free_memory() -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__

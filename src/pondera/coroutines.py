@@ -5,6 +5,7 @@ Ops that need no world (chance, offers, the budget, running side by side) are an
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections import deque
@@ -75,6 +76,7 @@ class Coroutines:
         if not isinstance(op, Op):
             raise TypeError(f"a strategy may await only ops, got {op!r}")
         if frame.stops > PATIENCE:
+            _forget(op)
             return self._leave(frame, None, Stop(self.record.stopped or "budget"))
         key = f"{frame.path}.{frame.turn}"
         frame.turn += 1
@@ -82,7 +84,7 @@ class Coroutines:
 
     def _leave(self, frame: Frame, value: Any, error: BaseException | None) -> None:
         self.frames.discard(frame)
-        frame.coro.close()
+        _shut(frame.coro)
         frame.ended(value, error)
 
     def _take(self, frame: Frame, key: str, op: Op[Any]) -> None:
@@ -106,8 +108,7 @@ class Coroutines:
     def _refuse(self, frame: Frame, key: str, op: Op[Any], why: str) -> None:
         if key not in self.record.past:
             self.record.write("op", key, {"op": type(op).__name__, "stop": why})
-        for coro in op.coros if isinstance(op, Both) else ():
-            coro.close()
+        _forget(op)
         self.ready.appendleft((frame, Raise(Stop(why))))
 
     def _remains(self, key: str, op: Left) -> Remains:
@@ -140,4 +141,18 @@ class Coroutines:
 
     def close(self) -> None:
         for frame in self.frames:
-            frame.coro.close()
+            _shut(frame.coro)
+
+
+def _shut(coro: Coroutine[Any, Any, Any]) -> None:
+    """Close a coroutine, which may await (an offer, in a `finally`) on its way out."""
+    for _ in range(PATIENCE):
+        with contextlib.suppress(Exception):  # it awaited, and nothing is answered any more
+            coro.close()
+            break
+
+
+def _forget(op: Op[Any]) -> None:
+    """The coroutines of an op that is not answered never run."""
+    for coro in op.coros if isinstance(op, Both) else ():
+        coro.close()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from pondera.coroutines import Coroutines, Frame, Raise
-from pondera.errors import BRANCH_ERRORS, BadInput, LedgerDrift, NoAnswer, PonderaError, Stop, VerifierError, named
+from pondera.errors import BRANCH_ERRORS, BadInput, CallFailed, LedgerDrift, NoAnswer, PonderaError, Stop, VerifierError, named
 from pondera.events import Watch
 from pondera.growth import Grower, Growth, Why
 from pondera.ledger import Ledger, thought_from_json, thought_to_json
@@ -76,8 +76,10 @@ class Drive:
                 error.answer = self.record.answer(self.record.best, self.purse.spent)
             raise
         finally:
-            self.grower.lose_all("the run ended")
-            await self._abandon()
+            try:
+                self.grower.lose_all("the run ended")
+            finally:
+                await self._abandon()
 
     async def _obey(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -93,6 +95,7 @@ class Drive:
             node = best
         if not isinstance(node, Thought):
             raise TypeError(f"a strategy returns a Thought, got {node!r}")
+        self.record.best = node  # the answer, even where there is no time left to read its key
         if node.id not in self.record.keys:
             await Key((node,))
         return node
@@ -112,6 +115,7 @@ class Drive:
                 for begin in begun:
                     begin()
             else:
+                self._clock()
                 if not self.closing:
                     self.grower.admit()
                 if not self.delivered:
@@ -124,14 +128,20 @@ class Drive:
     async def _hear(self) -> None:
         """Wait for a message or for the clock."""
         due = self.end if self.closing else self.end - self.margin
-        with contextlib.suppress(TimeoutError):
+        first: tuple[Callable[..., None], tuple[Any, ...]] | None = None
+        with contextlib.suppress(TimeoutError):  # the clock's alone: what a message raises is not for here
             async with asyncio.timeout(None if math.isinf(due) else max(0.0, due - time.monotonic())):
-                act, given = await self.inbox.get()
-                act(*given)
-        while not self.inbox.empty() and not self.delivered:
-            act, given = self.inbox.get_nowait()
+                first = await self.inbox.get()
+        if first:
+            act, given = first
             act(*given)
+        while not self.inbox.empty() and not self.delivered:
+            self._act()
         self._clock()
+
+    def _act(self) -> None:
+        act, given = self.inbox.get_nowait()
+        act(*given)
 
     def _clock(self) -> None:
         now = time.monotonic()
@@ -183,9 +193,10 @@ class Drive:
                     verifier(nodes), f"{wait.key}.v", "judge", lambda value, error: self._scored(frame, wait, value, error)
                 )
             case Key(nodes):
-                wait.work = self.task(self._work(frame, wait, self._read(nodes)))
+                wait.work = self.task(self._work(frame, wait, lambda: self._read(nodes)))
             case Call(_, tool, argument):
-                wait.work = self.task(self._work(frame, wait, _given(self.cfg.tools, tool, "tool")(argument)))
+                run = _given(self.cfg.tools, tool, "tool")
+                wait.work = self.task(self._work(frame, wait, lambda: run(argument)))
         return None
 
     def _reply(self, frame: Frame, value: Any, body: Mapping[str, Any]) -> None:
@@ -233,11 +244,14 @@ class Drive:
         keys = iter(await self.cfg.keyer(self.root.about, whole) if whole else [])
         return [None if node.cut else next(keys) for node in nodes]
 
-    async def _work(self, frame: Frame, wait: _Wait, work: Awaitable[Any]) -> None:
+    async def _work(self, frame: Frame, wait: _Wait, work: Callable[[], Awaitable[Any]]) -> None:
         try:
-            self.tell(self._worked, frame, wait, await work, None)
+            self.tell(self._worked, frame, wait, await work(), None)
         except Exception as error:
             self.tell(self._worked, frame, wait, None, error)
+        except asyncio.CancelledError:  # not by this run, where anybody still waits for it
+            what = f"The work of {type(wait.op).__name__} was cancelled by something else than this run."
+            self.tell(self._worked, frame, wait, None, CallFailed(what))
 
     def _worked(self, frame: Frame, wait: _Wait, value: Any, error: Exception | None) -> None:
         if self.waits.get(frame) is not wait:
@@ -279,6 +293,8 @@ class Drive:
         if self.closing:
             return
         self.closing = why
+        while not self.inbox.empty():  # what was said before this counts
+            self._act()
         self.record.stop(why)
         self.end = min(self.end, time.monotonic() + GRACE)
         for frame, wait in list(self.waits.items()):
@@ -289,9 +305,11 @@ class Drive:
         """Leave nothing behind: no task, no request at a server, no coroutine."""
         for task in self.tasks:
             task.cancel()
-        while self.tasks:
-            await asyncio.wait(self.tasks)
-        self.coroutines.close()
+        try:
+            while self.tasks:
+                await asyncio.wait(self.tasks)
+        finally:
+            self.coroutines.close()
 
     def _answer(self, node: Thought | None, error: BaseException | None) -> Answer:
         if error is not None and not isinstance(error, Stop):

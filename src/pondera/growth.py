@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pondera.errors import BadInput, BranchesFailed, LedgerDrift, ModelError, PonderaError, Stop, Unsupported
 from pondera.events import Asked, Growing
-from pondera.ledger import spend_to_json, thought_to_json
+from pondera.ledger import fingerprint, spend_to_json, thought_to_json
 from pondera.ops import Expand
 from pondera.ports import Failure, Model, Piece, Sample
 from pondera.purse import Hold, Purse
@@ -39,6 +39,7 @@ class Growth:
     op: Expand
     deliver: Callable[[list[int], dict[int, Thought], BaseException | None], None]
     pending: set[int]
+    asked: str  # the op's fingerprint
     made: dict[int, Thought] = field(default_factory=dict)
     cut: dict[int, Thought] = field(default_factory=dict)
     failed: list[PonderaError] = field(default_factory=list)
@@ -80,10 +81,13 @@ class Grower:
         """Queue the children that the ledger does not have yet."""
         if op.n < 1 or op.max_tokens < 1:
             raise BadInput(f"Expand(n={op.n}, max_tokens={op.max_tokens}) asks for nothing: give 1 or more of each.")
-        growth = Growth(key, op, deliver, set(range(op.n)))
+        if isinstance(op.until, int) and op.until < 1:
+            raise BadInput(f"Expand(until={op.until}) asks for nothing: give 1 token or more.")
+        growth = Growth(key, op, deliver, set(range(op.n)), fingerprint(op))
         for i in range(op.n):
             row = self.record.samples.get(f"{key}/{i}")
-            if row and row.body["status"] == "answered":  # paid before the run was cut: not asked again
+            # Paid before the run was cut: not asked again, unless the strategy, going another way now, asks something else here.
+            if row and row.body["status"] == "answered" and row.body.get("print", growth.asked) == growth.asked:
                 growth.made[i] = self.record.child(row.key, op)
                 growth.pending.discard(i)
             else:
@@ -101,7 +105,11 @@ class Grower:
         while self.queue:
             growth, _ = self.queue[0]
             model, wanted = self.model(growth.op), growth.op.max_tokens
-            bound = growth.bound = model.prompt_bound(growth.op) if growth.bound is None else growth.bound
+            try:
+                bound = growth.bound = model.prompt_bound(growth.op) if growth.bound is None else growth.bound
+            except ModelError as error:
+                self._refuse(growth, error)
+                continue
             batch, hold = self._payable(growth, self.purse.worst(wanted, bound, model.price))
             if batch:
                 self._call(model, growth, wanted, batch, hold)
@@ -114,6 +122,14 @@ class Grower:
             else:
                 self.record.stop("budget")
                 self.close(growth, "budget")
+
+    def _refuse(self, growth: Growth, error: ModelError) -> None:
+        """A conversation that the model cannot be asked about: all that was still to be grown fails, unasked."""
+        self.queue = deque((g, i) for g, i in self.queue if g is not growth)
+        growth.failed.append(error)
+        growth.pending.clear()
+        self.record.drop(growth.key, str(error), write=True)
+        self._settle(growth)
 
     def _payable(self, growth: Growth, hold: Hold) -> tuple[list[int], Hold]:
         """Take from the queue's head, and hold, as many children of one growth as can be paid and run now."""
@@ -141,6 +157,10 @@ class Grower:
                     await said.aclose()  # type: ignore[attr-defined]
             except Exception as fault:
                 error = fault
+            except asyncio.CancelledError:
+                if ask not in self.asks:  # hung up
+                    raise
+                error = ModelError(f"The call of {model.name} was cancelled by something else than this run.")
             self.tell(self._end, ask, error)
 
         self.record.watch(Asked(keys, op.by, length))
@@ -211,8 +231,8 @@ class Grower:
         ask.growth.pending.discard(index)
         self.purse.settle(ask.hold, bill)
         timed = replace(bill, seconds=round(time.monotonic() - ask.since, 4))
-        row = {"status": status, "by": ask.op.by, "parent": ask.op.node.id, "spend": spend_to_json(timed), **body}
-        self.record.write("sample", f"{ask.growth.key}/{index}", row)
+        row = {"status": status, "by": ask.op.by, "print": ask.growth.asked, "parent": ask.op.node.id, "spend": spend_to_json(timed)}
+        self.record.write("sample", f"{ask.growth.key}/{index}", {**row, **body})
 
     def _end(self, ask: _Ask, error: Exception | None) -> None:
         self.asks.pop(ask, None)
@@ -220,7 +240,8 @@ class Grower:
             raise error
         for index in sorted(ask.open):
             silent = ModelError(f"The model {ask.model.name} ended its call without an answer for this branch.")
-            self._fail(ask, index, error or silent, Spend())
+            seen = ask.tokens.get(index, 0)
+            self._fail(ask, index, error or silent, Spend(prompt=ask.growth.bound or 0, answer=seen, estimated=True) if seen else Spend())
 
     # ------------------------------------------------------------ endings
 
@@ -259,6 +280,7 @@ class Grower:
 def all_failed(causes: Sequence[BaseException]) -> PonderaError:
     if len(causes) == 1 and isinstance(causes[0], PonderaError):
         return causes[0]
+    causes = [leaf for cause in causes for leaf in (cause.causes if isinstance(cause, BranchesFailed) and cause.causes else (cause,))]
     reasons = list(dict.fromkeys(str(cause) for cause in causes))
     if causes and all(isinstance(cause, Unsupported) for cause in causes):  # a strategy may know another way
         return Unsupported(reasons[0])

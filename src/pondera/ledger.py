@@ -124,7 +124,12 @@ class _JsonLines:
 
 
 def _dump(body: Mapping[str, Any]) -> str:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=True)
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=True)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, as models and tools may give: only an escape can hold it
+        return json.dumps(body, separators=(",", ":"), allow_nan=True)
+    return text
 
 
 def _read_lines(path: Path) -> tuple[list[Row], int]:

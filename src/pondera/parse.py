@@ -64,8 +64,11 @@ def _split(text: str, sort: str) -> tuple[str, dict[str, Any]]:
             return tree.id, {}
         if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
             raise shape
-        return tree.func.id, {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords if k.arg}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        given = {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg}
+        if len(given) < len(tree.keywords):  # one twice, or a **
+            raise shape
+        return tree.func.id, given
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise shape
 
 

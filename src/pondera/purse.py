@@ -33,7 +33,7 @@ class Purse:
 
     def worst(self, tokens: int, prompt: int, price: Price | None) -> Hold:
         """The hold for a child of at most `tokens`; `prompt` is an upper bound of its prompt's tokens."""
-        return Hold(tokens, price.of(prompt, 0, tokens) if price else 0.0)
+        return Hold(tokens, _dearest(price, prompt, tokens) if price else 0.0)
 
     def affords(self, hold: Hold) -> bool:
         return (
@@ -50,7 +50,7 @@ class Purse:
         least = min(wanted, FLOOR) if self.spent.calls else 1
         tokens = float(min(wanted, self.budget.tokens - self.spent.tokens - self.held_tokens))
         if price and math.isfinite(self.budget.usd) and price.generated > 0:
-            rest = self.budget.usd - self.spent.usd - self.held_usd - price.of(prompt, 0, 0)
+            rest = self.budget.usd - self.spent.usd - self.held_usd - _dearest(price, prompt, 0)
             tokens = min(tokens, rest * 1e6 / price.generated)
         whole = max(0, math.floor(tokens))
         while whole >= least and not self.affords(self.worst(whole, prompt, price)):
@@ -77,3 +77,8 @@ class Purse:
             max(0.0, self.budget.usd - self.spent.usd - self.held_usd),
             max(0.0, seconds),
         )
+
+
+def _dearest(price: Price, prompt: int, tokens: int) -> float:
+    """Dollars at most, whatever part of the prompt is found in a cache: that may cost more than to compute it."""
+    return max(price.of(prompt, 0, tokens), price.of(prompt, prompt, tokens))

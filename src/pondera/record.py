@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pondera.errors import LedgerDrift
-from pondera.events import Dropped, Grown, Keyed, Offered, Watch
+from pondera.events import Dropped, Event, Grown, Keyed, Offered, Watch
 from pondera.ledger import VERSION, Ledger, Row, bills, effective, fingerprint, question_to_json, thought_from_json
 from pondera.ops import Expand, Key, Op, Score
 from pondera.thought import Answer, Budget, Candidate, Question, Spend, Stopped, Thought
@@ -22,14 +22,14 @@ class Record:
     """Rows of the past by key, `order` the keys of ops still to be delivered again, and what the answer is folded from."""
 
     def __init__(self, ledger: Ledger, watch: Watch) -> None:
-        self.ledger, self.watch = ledger, watch
+        self.ledger, self.listener = ledger, watch
         rows = effective(ledger.rows)
         self.past = {row.key: row for row in rows if row.kind == "op"}
         self.order = deque(key for key, row in self.past.items() if row.body["op"] not in FREE and not _inside(key, self.past))
         self.noted = {row.key for row in rows if row.kind in ("offer", "drop")}
         self.samples = {row.key: row for row in rows if row.kind == "sample"}
         self.stopped: Stopped | None = next((row.body["why"] for row in rows if row.kind == "stop"), None)
-        self.answered = any(row.kind == "answer" for row in rows)
+        self.answered = next((row for row in rows if row.kind == "answer"), None)
         self.began = time.monotonic() - max((row.body.get("at", 0.0) for row in ledger.rows), default=0.0)
         self.spent = sum(bills(ledger.rows).values(), Spend())
         self.nodes: dict[str, Thought] = {}
@@ -43,6 +43,12 @@ class Record:
     def at(self) -> float:
         """Seconds since the run began, those of earlier processes counted in."""
         return round(time.monotonic() - self.began, 4)
+
+    def watch(self, event: Event) -> None:
+        """Tell the listener. One that raises ends the run, and hears no more: the run must still be wound up."""
+        listener, self.listener = self.listener, _deaf
+        listener(event)
+        self.listener = listener
 
     # ------------------------------------------------------------ writing
 
@@ -84,7 +90,7 @@ class Record:
     def check(self, key: str, op: Op[Any]) -> bool:
         """Whether the ledger has the answer to this op. Raises LedgerDrift where it has that of another."""
         row = self.past.get(key)
-        if row and row.body["print"] != fingerprint(op):
+        if row and row.body.get("print") != fingerprint(op):
             raise LedgerDrift(f"The ledger has another {row.body['op']} at {key} than the strategy asks: was one of them changed?")
         return row is not None
 
@@ -144,12 +150,16 @@ class Record:
             spend=replace(spent, seconds=self.at),
             by_role=bills(self.ledger.rows),
             stopped=self.stopped or "done",
-            cut=tuple(self.cut),
+            cut=tuple(self.answered.body["cut"] if self.answered else self.cut),  # a replay does not hear of all that failed again
         )
 
     def close(self, answer: Answer) -> None:
         if not self.answered:
             self.write("answer", "0", {"node": answer.thought.id, **answer.to_dict()})
+
+
+def _deaf(event: Event) -> None:
+    """Hear nothing."""
 
 
 def _inside(key: str, past: Mapping[str, Row]) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,7 @@ from pondera.thought import Finish, Message, Price, Spend, Thought, dialogue
 
 STEP = "\n\n"
 _engines: dict[Path, tuple[Engine, int]] = {}
+_lock = threading.Lock()  # models are opened in threads, and one that is opened twice at once is loaded once
 
 
 class OpenVINO:
@@ -41,21 +43,28 @@ class OpenVINO:
         ready = weights.ready(spec, progress=progress)
         self.name, self.price = ready.name, price or Price()
         self._source = (ready.folder or ready.gguf or Path(spec)).resolve()
-        engine, users = _engines.get(self._source) or (load(ready, cache_gb or _room(), progress), 0)
-        _engines[self._source] = (engine, users + 1)
-        self._engine = engine
+        with _lock:
+            engine, users = _engines.get(self._source) or (load(ready, cache_gb or _room(), progress), 0)
+            _engines[self._source] = (engine, users + 1)
+        self._engine, self._closed = engine, False
         self._text = lru_cache(4096)(engine.encode)  # turns and forced texts come again and again
 
     def __repr__(self) -> str:
         return f"OpenVINO({self.name!r})"
 
     async def close(self) -> None:
-        """Let the engine go when its last user does."""
-        engine, users = _engines.pop(self._source, (self._engine, 0))
-        if users > 1:
-            _engines[self._source] = (engine, users - 1)
-        elif users == 1:
-            await asyncio.to_thread(engine.close)
+        """Let the engine go when its last user does. A second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._leave)
+
+    def _leave(self) -> None:
+        with _lock:
+            engine, users = _engines.pop(self._source)
+            if users > 1:
+                _engines[self._source] = (engine, users - 1)
+                return
+        engine.close()
 
     def prompt_bound(self, op: Expand) -> int:
         return len(self._prompt(op))

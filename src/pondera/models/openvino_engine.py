@@ -7,6 +7,7 @@ not see each other's blocks; only a request of one sequence can be read while it
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -123,14 +124,15 @@ class Engine:
             try:
                 self._start([job for job in fresh if not job.cancelled])
                 if self.live or self.stale:
+                    self.stale = False  # also where this step fails: one that fails is not tried again until there is work
                     self.pipeline.step()
-                    self.stale = False
                 self._collect()
             except Exception as error:
                 self._fail(fresh, error)
-        self._fail([], ModelUnavailable("The engine was closed."))
-        while self.pipeline.has_non_finished_requests():
-            self.pipeline.step()
+        self._fail([job for jobs in self.inbox for job in jobs], ModelUnavailable("The engine was closed."))
+        with contextlib.suppress(Exception):  # a pipeline that fails now has nobody left to tell
+            while self.pipeline.has_non_finished_requests():
+                self.pipeline.step()
         self.pipeline = None
 
     def _fail(self, fresh: list[Job], error: Exception) -> None:
@@ -167,10 +169,16 @@ class Engine:
         config.do_sample = job.temperature > 0
         if config.do_sample:
             config.temperature, config.top_p = job.temperature, job.top_p
+        self.number += 1
+        try:
+            job.handle = self.pipeline.add_request(self.number, Tensor(numpy.array([job.prompt], dtype=numpy.int64)), config)
+        except Exception as error:  # it is this request that is refused: those in flight go on
+            job.fault = ModelError(f"The engine refuses this request ({first_line(error)}).")
+            job.over = True
+            job.tell(job)
+            return
         job.cached = min(self.known.cached(job.prompt), len(job.prompt) - 1)
         self.computed += len(job.prompt) - job.cached
-        self.number += 1
-        job.handle = self.pipeline.add_request(self.number, Tensor(numpy.array([job.prompt], dtype=numpy.int64)), config)
         self.live.append(job)
         if job.cancelled:
             job.handle.cancel()
@@ -213,15 +221,14 @@ class Engine:
         return False
 
     def _finish(self, job: Job, state: Any) -> None:
-        job.over = True
         if job.cancelled:
             self.stale = True
-            return
-        if state == self.genai.GenerationStatus.IGNORED:
+        elif state == self.genai.GenerationStatus.IGNORED:
             job.fault = ModelError("The engine's cache is full: ask for fewer or shorter branches at once, or give it more (cache_gb).")
-            return
-        job.stopped_by_end = bool(job.ids) and job.ids[-1] in self.ends
-        self.known.add([*job.prompt, *job.ids[:-1]])
+        else:
+            job.stopped_by_end = bool(job.ids) and job.ids[-1] in self.ends
+            self.known.add([*job.prompt, *job.ids[:-1]])
+        job.over = True  # last: whoever reads the job from another thread takes it for whole now
 
     def _follow(self) -> None:
         """Send the jobs whose prefix is computed now."""

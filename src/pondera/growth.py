@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -23,6 +24,7 @@ from pondera.purse import Hold, Purse
 from pondera.record import Record
 from pondera.thought import Spend, Thought
 
+_NESTED = re.compile(r"^All \d+ branches failed: ")
 Why = Literal["budget", "deadline", "cancelled"]
 
 
@@ -280,8 +282,7 @@ class Grower:
 def all_failed(causes: Sequence[BaseException]) -> PonderaError:
     if len(causes) == 1 and isinstance(causes[0], PonderaError):
         return causes[0]
-    causes = [leaf for cause in causes for leaf in (cause.causes if isinstance(cause, BranchesFailed) and cause.causes else (cause,))]
-    reasons = list(dict.fromkeys(str(cause) for cause in causes))
+    reasons = list(dict.fromkeys(_NESTED.sub("", str(cause)) for cause in causes))
     if causes and all(isinstance(cause, Unsupported) for cause in causes):  # a strategy may know another way
         return Unsupported(reasons[0])
     return BranchesFailed(f"All {len(causes)} branches failed: {'; '.join(reasons[:3])}", causes)

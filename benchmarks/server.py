@@ -53,7 +53,7 @@ async def accuracy(model: Model, problems: list[dict[str, Any]], strategy: str) 
 
 
 async def cut_and_resume(model: Model, problem: dict[str, Any]) -> None:
-    """Cancel a run when three of its eight branches have come, then go on with its ledger."""
+    """Cancel a run when three of its eight branches have come, two in flight at a time, then go on with its ledger."""
     plan, question, ledger, stop, grown = (
         Plan(strategy="vote(n=8, over='chains')"),
         Question.of(problem["question"]),
@@ -68,7 +68,7 @@ async def cut_and_resume(model: Model, problem: dict[str, Any]) -> None:
         if grown == 3:
             stop.set()
 
-    run = plan.run({"think": model})
+    run = plan.run({"think": model}, parallel=2)
     first = await run.solve(question, plan.strategy_of(), ledger=ledger, watch=watch, stop=stop)
     print(f"cancelled: {first.stopped}, key {first.key}, votes {dict(first.votes)}, {len(first.cut)} cut, {first.spend.tokens} tokens")
     had = sum(row.kind == "sample" and row.body["status"] == "answered" for row in ledger.rows)

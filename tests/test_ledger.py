@@ -40,6 +40,16 @@ async def test_what_is_written_is_read(path: Path) -> None:
     assert ledger.read(path) == [Row(r.kind, r.key, json.loads(json.dumps(dict(r.body)))) for r in kept.rows]
 
 
+async def test_half_a_surrogate_pair_is_kept(path: Path) -> None:
+    from pondera.models.fake import Fake
+
+    kept = ledger.create(path)
+    answer = await run_of(Fake(["half \ud83d \\boxed{42}"])).solve(QUESTION, strategy_of("cot"), ledger=kept)
+    kept.close()
+    again = await run_of(None).solve(QUESTION, strategy_of("cot"), ledger=Ledger(ledger.read(path)))
+    assert again.text == answer.text == "half \ud83d \\boxed{42}"
+
+
 async def test_rows_are_there_before_the_run_ends(path: Path) -> None:
     kept = ledger.create(path)
     kept.append("run", "0", {"question": {"messages": []}})

@@ -45,6 +45,14 @@ def test_no_order_of_holds_and_bills_breaks_a_cap(budget: Budget, price: Price, 
     assert purse.held_tokens == purse.held_calls == 0
 
 
+def test_a_cache_that_costs_more_than_computing_is_held_for() -> None:
+    dear = Price(1.0, 1.0, 2.0)
+    purse = Purse(Budget(usd=0.0015))
+    assert not purse.affords(purse.worst(1, 1000, dear))
+    assert purse.longest(100, 1000, dear) == 0
+    assert Purse(Budget(usd=0.0025)).longest(1000, 1000, dear) == 500
+
+
 def test_a_last_branch_gets_what_is_left_if_that_is_worth_a_call() -> None:
     purse = Purse(Budget(tokens=100))
     assert purse.longest(512, 10, None) == 100

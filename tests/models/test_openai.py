@@ -772,3 +772,14 @@ def test_a_reply_shared_with_others_counts_on_after_its_end() -> None:
     for _ in range(4):
         reply.feed({"delta": {"content": "a"}})
     assert (reply.text, reply.finish, reply.counted) == ("aa", "length", 4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20)), min_size=1, max_size=6), st.integers(0, 100))
+def test_a_shared_bill_is_split_exactly_and_within_each_cap(children: list[tuple[int, int]], extra: int) -> None:
+    """Server's usage counts what ends each child too; no child's part may pass its hold while another's can take it."""
+    counted, caps = [min(c, cap) for c, cap in children], [cap for _, cap in children]
+    total = sum(counted) + extra
+    parts = split(total, counted, caps)
+    assert sum(parts) == total
+    if total <= sum(caps):
+        assert all(part <= cap for part, cap in zip(parts, caps, strict=True))

@@ -250,13 +250,20 @@ def usage_of(told: Any) -> Usage | None:
     return Usage(prompt, cached, completion, reasoning)
 
 
-def split(total: int, weights: Sequence[int]) -> list[int]:
-    """`total` divided in proportion to the weights, exactly: the largest remainders are rounded up."""
+def split(total: int, weights: Sequence[int], caps: Sequence[float] = ()) -> list[int]:
+    """`total` divided in proportion to the weights, exactly: the largest remainders are rounded up.
+
+    No part is above its cap while another one is below its own: what several children end with is not counted by any of them.
+    """
     weights = weights if sum(weights) else [1] * len(weights)
     shares = [total * w / sum(weights) for w in weights]
     parts = [math.floor(s) for s in shares]
     for i in sorted(range(len(parts)), key=lambda i: parts[i] - shares[i])[: total - sum(parts)]:
         parts[i] += 1
+    for i, cap in enumerate(caps):
+        for j, room in enumerate(caps):
+            moved = int(max(0, min(parts[i] - cap, room - parts[j])))
+            parts[i], parts[j] = parts[i] - moved, parts[j] + moved
     return parts
 
 
@@ -275,7 +282,7 @@ def settle(replies: Sequence[Reply], told: Sequence[Usage], order: Sequence[int]
             replies[place].usage = usage
         return
     total, first = told[-1], order[0] if order else 0
-    parts = split(total.completion, [r.counted for r in replies])
+    parts = split(total.completion, [r.counted for r in replies], [r.limit for r in replies])
     thought = [r.counted_thinking for r in replies]
     reasoning = split(total.reasoning, thought if any(thought) else parts) if total.reasoning else [None] * len(replies)
     for place, reply in enumerate(replies):

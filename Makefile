@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ASK ?=
 define QUESTION
-Weng earns $$12 an hour for babysitting. Yesterday, she just did 50 minutes of babysitting. How much did she earn?
+Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many clips did she sell altogether?
 endef
 Q ?= $(QUESTION)
 export Q

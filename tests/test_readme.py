@@ -24,9 +24,9 @@ COMMANDS = [
 def test_the_first_program_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from pondera import plan
 
-    monkeypatch.setattr(plan, "open_model", lambda *given: Fake(["\\boxed{10}"]))
+    monkeypatch.setattr(plan, "open_model", lambda *given: Fake(["\\boxed{72}"]))
     exec(PYTHON[0], {})
-    assert capsys.readouterr().out.startswith("10 1.0 {'10': ")
+    assert capsys.readouterr().out.startswith("72 1.0 {'72': ")
 
 
 async def test_the_strategy_of_ones_own_runs() -> None:

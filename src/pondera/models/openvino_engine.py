@@ -237,9 +237,11 @@ class Engine:
             if not prefill.over:
                 still.append((prefill, jobs))
                 continue
-            for job in jobs:
-                if not job.cancelled:
-                    self._send(job)
+            wanted = [job for job in jobs if not job.cancelled]
+            for job in wanted:
+                self._send(job)
+            for job in wanted[:1]:  # the first one's bill shows what the prefill computed
+                job.cached = min(job.cached or 0, prefill.cached or 0)
         self.waiting = still
 
 

@@ -108,6 +108,7 @@ async def test_programs_that_fail_are_dropped_and_recorded() -> None:
 
     answer = await solve("vote(n=3, over='programs')", Fake(script))
     assert dict(answer.votes) == {"41": 1}
+    assert answer.confidence == pytest.approx(1 / 3), "those that failed have not spoken for it"
     assert sum("ZeroDivisionError" in line for line in answer.cut) == 2
     with pytest.raises(CallFailed, match="ZeroDivisionError"):
         await solve("program", Fake(["\nprint(10)\n```"]))

@@ -24,17 +24,20 @@ async def vote(
     temperature: float = 0.6,
     max_tokens: int = 512,
 ) -> Thought:
-    """The answer that most of `n` branches give, each vote weighted by the verifier `by` where one is named."""
+    """The answer that most of `n` branches give, each vote weighted by the verifier `by` where one is named.
+
+    The confidence is its share of the votes that `n` branches would have: one that failed or was lost has not spoken for it.
+    """
     pool = await branches(root, n, over, temperature, max_tokens)
     keys = await Key(tuple(pool))
     winner, share = elect(pool, keys, [1.0] * len(pool))
-    await Offer(winner, share)
+    await Offer(winner, share * len(pool) / n)
     if by:
         scores = await Score(tuple(pool), by)
         if known := [score for score in scores if score is not None]:
             middling = sum(known) / len(known)  # no opinion is not a low one
             winner, share = elect(pool, keys, [middling if score is None else score for score in scores])
-            await Offer(winner, share)
+            await Offer(winner, share * len(pool) / n)
     return winner
 
 

@@ -24,7 +24,8 @@ COMMANDS = [
 def test_the_first_program_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from pondera import plan
 
-    monkeypatch.setattr(plan, "open_model", lambda *given: Fake(["\\boxed{72}"]))
+    model = Fake(lambda op, index, seed: "\nprint(72)\n```" if op.force else "\\boxed{72}")
+    monkeypatch.setattr(plan, "open_model", lambda *given: model)
     exec(PYTHON[0], {})
     assert capsys.readouterr().out.startswith("72 1.0 {'72': ")
 

@@ -53,7 +53,7 @@ async def test_what_a_ledger_needs_to_run_again_is_in_it(tmp_path: Path) -> None
     kept = ledger.create(tmp_path / "run.db")
     await solve(Q, model=Fake(), strategy="vote(n=2)", budget=Budget(tokens=900), seed=5, ledger=kept)
     kept.close()
-    question, plan, budget, seed = replayed(ledger.reopen(tmp_path / "run.db"))
+    question, plan, budget, seed = replayed(ledger.Ledger(ledger.read(tmp_path / "run.db")))
     assert (question, plan.strategy, budget, seed) == (Question.of(Q), "vote(n=2)", Budget(tokens=900), 5)
 
 

@@ -63,6 +63,12 @@ def test_a_last_branch_gets_what_is_left_if_that_is_worth_a_call() -> None:
     assert purse.longest(40, 10, None) == 40
 
 
+def test_a_price_next_to_nothing_overflows_nothing() -> None:
+    purse = Purse(Budget(usd=1e-7))
+    assert purse.longest(100, 12, Price(75.0, 5e-324)) == 0
+    assert purse.longest(100, 0, Price(0.0, 5e-324)) == 100
+
+
 @pytest.mark.parametrize("cap", [0, -1, math.nan, -math.inf])
 @pytest.mark.parametrize("name", ["tokens", "calls", "usd", "seconds"])
 def test_a_budget_of_nothing_is_refused(name: str, cap: float) -> None:

@@ -73,14 +73,17 @@ class Ledger:
 class _Sqlite:
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
+        db: sqlite3.Connection | None = None
         try:
-            self.db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+            self.db = db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=NORMAL")
             self.db.execute(
                 "CREATE TABLE IF NOT EXISTS rows (run TEXT, n INTEGER, kind TEXT, key TEXT, body TEXT, PRIMARY KEY (run, n)) WITHOUT ROWID"
             )
         except sqlite3.Error as error:
+            if db:
+                db.close()
             raise LedgerError(f"The ledger {path} cannot be opened ({error}): give a path that can be written.")
 
     def append(self, n: int, row: Row) -> None:

@@ -51,7 +51,7 @@ class Purse:
         tokens = float(min(wanted, self.budget.tokens - self.spent.tokens - self.held_tokens))
         if price and math.isfinite(self.budget.usd) and price.generated > 0:
             rest = self.budget.usd - self.spent.usd - self.held_usd - _dearest(price, prompt, 0)
-            tokens = min(tokens, rest * 1e6 / price.generated)
+            tokens = min(tokens, max(0.0, rest) * 1e6 / price.generated)
         whole = max(0, math.floor(tokens))
         while whole >= least and not self.affords(self.worst(whole, prompt, price)):
             whole -= 1 if self.affords(self.worst(whole - 1, prompt, price)) else whole  # one off by rounding, or out of reach

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from pondera import ledger
 from pondera.errors import LedgerError
-from pondera.ledger import Ledger, Row, bills, effective, fingerprint, thought_from_json, thought_to_json, tree
+from pondera.ledger import Ledger, Row, bills, effective, tree
 from pondera.ops import Expand, Key
+from pondera.plain import fingerprint, thought_from_json, thought_to_json
 from pondera.thought import Question, Spend, Thought, root_of
 from tests.test_laws import QUESTION, run_of, strategy_of
 

@@ -15,8 +15,9 @@ from pondera.coroutines import Coroutines, Frame, Raise
 from pondera.errors import BRANCH_ERRORS, BadInput, CallFailed, LedgerDrift, NoAnswer, PonderaError, Stop, VerifierError, named
 from pondera.events import Watch
 from pondera.growth import Grower, Growth, Why
-from pondera.ledger import Ledger, thought_from_json, thought_to_json
+from pondera.ledger import Ledger
 from pondera.ops import Call, Expand, Key, Op, Role, Score, Strategy
+from pondera.plain import thought_from_json, thought_to_json
 from pondera.purse import Purse
 from pondera.record import Record
 from pondera.thought import Answer, Question, Thought, root_of

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from pondera.errors import BadInput, BranchesFailed, LedgerDrift, ModelError, PonderaError, Stop, Unsupported
 from pondera.events import Asked, Growing
-from pondera.ledger import fingerprint, spend_to_json, thought_to_json
 from pondera.ops import Expand
+from pondera.plain import fingerprint, spend_to_json, thought_to_json
 from pondera.ports import Failure, Model, Piece, Sample
 from pondera.purse import Hold, Purse
 from pondera.record import Record

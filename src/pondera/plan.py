@@ -14,9 +14,10 @@ from typing import Any
 from pondera import parse, sandbox
 from pondera.errors import BadInput
 from pondera.events import Watch
-from pondera.ledger import Ledger, question_from_json
+from pondera.ledger import Ledger
 from pondera.models import weights
 from pondera.ops import Strategy
+from pondera.plain import question_from_json
 from pondera.ports import Model
 from pondera.runtime import Run
 from pondera.strategies import strategy as parse_strategy

@@ -11,8 +11,9 @@ from typing import Any
 
 from pondera.errors import LedgerDrift
 from pondera.events import Dropped, Event, Grown, Keyed, Offered, Watch
-from pondera.ledger import VERSION, Ledger, Row, bills, effective, fingerprint, question_to_json, thought_from_json
+from pondera.ledger import VERSION, Ledger, Row, bills, effective
 from pondera.ops import Expand, Key, Op, Score
+from pondera.plain import fingerprint, question_to_json, thought_from_json
 from pondera.thought import Answer, Budget, Candidate, Question, Spend, Stopped, Thought
 
 FREE = ("Both", "Left", "Offer", "Rng")  # ops that are answered at once, out of the order of the world

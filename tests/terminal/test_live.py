@@ -10,7 +10,8 @@ from rich.console import Console
 
 from pondera.errors import VerifierError
 from pondera.events import Asked, Dropped, Growing, Grown, Keyed, Offered
-from pondera.ledger import Ledger, Row, thought_to_json
+from pondera.ledger import Ledger, Row
+from pondera.plain import thought_to_json
 from pondera.ports import Piece
 from pondera.terminal import session
 from pondera.terminal.answer import show_answer

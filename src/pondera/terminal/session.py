@@ -33,8 +33,9 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from pondera.errors import PonderaError
-from pondera.ledger import Ledger, Row, bills, thought_from_json
+from pondera.ledger import Ledger, Row, bills
 from pondera.models.fetch import Progress
+from pondera.plain import thought_from_json
 from pondera.plan import Plan, open_model
 from pondera.ports import Keyer, Model
 from pondera.terminal.live import Screen, show

@@ -11,8 +11,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from pondera.errors import LedgerError
-from pondera.ledger import Row, effective, fingerprint, tree
+from pondera.ledger import Row, effective, tree
 from pondera.ops import Call
+from pondera.plain import fingerprint
 from pondera.terminal.text import count, one_line, safe, seconds
 from pondera.thought import Thought
 

@@ -118,6 +118,12 @@ class TestOnRealWeights:
         assert sample.finish == "done"
         assert "clips" in sample.text.split()[-1]
 
+    async def test_a_stop_string_may_end_with_the_last_token(self, model: OpenVINO) -> None:
+        op = Expand(ROOT, 1, stop=("clips",), max_tokens=60, temperature=0.0)
+        [sample], _ = await grow(model, op)
+        [again], _ = await grow(model, replace(op, max_tokens=len(sample.ids)))
+        assert (again.text, again.finish) == (sample.text, "done")
+
     async def test_a_number_of_tokens_is_no_cut(self, model: OpenVINO) -> None:
         [few], _ = await grow(model, Expand(ROOT, 1, 5, max_tokens=50))
         [cut], _ = await grow(model, Expand(ROOT, 1, 50, max_tokens=5))
@@ -225,5 +231,7 @@ def test_how_a_branch_ended() -> None:
     op = Expand(ROOT, 1, "step")
     assert _finish(step, op) == "step"
     assert _finish(step, Expand(ROOT, stop=("\n\n",))) == "done"
+    step.stopped_by_length = True
+    assert _finish(step, op) == "step", "a step that ends with the last token that it was allowed"
     assert _finish(ended, op) == "done"
     assert _finish(cut, op) == "length"

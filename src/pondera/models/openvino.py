@@ -184,6 +184,6 @@ class _Branch:
 def _finish(job: Job, op: Expand) -> Finish:
     if job.stopped_by_end:
         return "done"
-    if job.stopped_by_length:
-        return "tokens" if isinstance(op.until, int) and op.until <= op.max_tokens else "length"
-    return "step" if job.stopped_by == STEP and STEP not in op.stop else "done"
+    if job.stopped_by:
+        return "step" if op.until == "step" and job.stopped_by == STEP and STEP not in op.stop else "done"
+    return "tokens" if isinstance(op.until, int) and op.until <= op.max_tokens else "length"

@@ -196,7 +196,8 @@ class Engine:
                     job.logprobs += output.generated_log_probs
                     job.stopped_by_length = output.finish_reason == self.genai.GenerationFinishReason.LENGTH
                     fresh = True
-            if state == status.RUNNING and fresh and self._stopped(job):
+            stopped = fresh and self._stopped(job)  # perhaps by the last token that it was allowed
+            if state == status.RUNNING and stopped:
                 job.handle.stop()
                 self.stale = True
                 self._finish(job, state)

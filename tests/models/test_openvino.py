@@ -208,6 +208,10 @@ def test_families_are_jobs_that_begin_alike() -> None:
     one, two, other = job(*long, 1), job(*long, 2), job(*range(500, 600))
     found = {tuple(shared): jobs for jobs, shared in families([one, other, two])}
     assert found == {tuple(long): [one, two], tuple(range(500, 600)): [other]}
+    same = [job(*long, 7, *range(50)) for _ in range(3)]
+    assert sorted(len(jobs) for jobs, _ in families([*same, job(*range(70), 9)])) == [1, 3], "not for one that shares little"
+    judged = [job(*long, i, *range(i, i + 200)) for i in range(3)]
+    assert [(len(jobs), len(shared)) for jobs, shared in families(judged)] == [(3, 100)]
     short = [job(1, 2, 3), job(1, 2, 3), job(1, 2, 4)]
     assert sorted(len(jobs) for jobs, _ in families(short)) == [1, 2]
 

@@ -19,17 +19,25 @@ J = TypeVar("J", bound=Prompted)
 
 
 def families(jobs: Sequence[J]) -> list[tuple[list[J], list[int]]]:
-    """Jobs that begin alike, with what they have in common."""
-    found: list[tuple[list[J], list[int]]] = []
-    for job in sorted(jobs, key=lambda job: job.prompt):
-        if found:
-            members, shared = found[-1]
+    """Jobs that begin alike, with what they have in common.
+
+    Equal prompts are a family of their own. Different ones that begin alike are one too, as long as each takes little away from what the
+    others share.
+    """
+    same: dict[tuple[int, ...], list[J]] = {}
+    for job in jobs:
+        same.setdefault(tuple(job.prompt), []).append(job)
+    found: list[tuple[list[J], list[int]]] = [(twins, twins[0].prompt) for twins in same.values() if len(twins) > 1]
+    open_family: tuple[list[J], list[int]] | None = None
+    for job in sorted((twins[0] for twins in same.values() if len(twins) == 1), key=lambda job: job.prompt):
+        if open_family:
+            members, shared = open_family
             alike = common(shared, job.prompt)
-            if alike == len(shared) == len(job.prompt) or alike >= max(TOGETHER, len(shared) // 2):
-                members.append(job)
-                found[-1] = (members, shared[:alike])
+            if alike >= TOGETHER and (len(members) == 1 or alike >= 0.9 * len(shared)):
+                open_family = found[-1] = ([*members, job], shared[:alike])
                 continue
-        found.append(([job], job.prompt))
+        open_family = ([job], job.prompt)
+        found.append(open_family)
     return found
 
 

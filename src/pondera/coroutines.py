@@ -16,11 +16,10 @@ from typing import Any
 from pondera.errors import BRANCH_ERRORS, Stop
 from pondera.growth import all_failed, seed_of
 from pondera.ops import Both, Left, Offer, Op, Rng
-from pondera.record import Record
+from pondera.record import FREE, Record
 from pondera.thought import Left as Remains
 
 PATIENCE = 3  # times that Stop is thrown into a coroutine that goes on asking, before it is closed
-FREE = (Rng, Offer, Left, Both)
 Ended = Callable[[Any, BaseException | None], None]
 
 

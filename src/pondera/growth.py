@@ -127,11 +127,14 @@ class Grower:
 
     def _refuse(self, growth: Growth, error: ModelError) -> None:
         """A conversation that the model cannot be asked about: all that was still to be grown fails, unasked."""
-        self.queue = deque((g, i) for g, i in self.queue if g is not growth)
+        self._unqueue(growth)
         growth.failed.append(error)
         growth.pending.clear()
         self.record.drop(growth.key, str(error), write=True)
         self._settle(growth)
+
+    def _unqueue(self, growth: Growth) -> None:
+        self.queue = deque((g, i) for g, i in self.queue if g is not growth)
 
     def _payable(self, growth: Growth, hold: Hold) -> tuple[list[int], Hold]:
         """Take from the queue's head, and hold, as many children of one growth as can be paid and run now."""
@@ -255,7 +258,7 @@ class Grower:
 
     def close(self, growth: Growth, why: Why) -> None:
         """Deliver the children that are there; where there are none, those cut in flight; else Stop."""
-        self.queue = deque((g, i) for g, i in self.queue if g is not growth)
+        self._unqueue(growth)
         for ask in [a for a in self.asks if a.growth is growth]:
             self._hang_up(ask, why)
         growth.over = True

@@ -247,8 +247,14 @@ def tree(rows: Sequence[Row]) -> dict[str, Thought]:
         raise LedgerError("The ledger holds no question: it is not the record of a run.")
     nodes = {"0": root_of(question_from_json(question))}
     for row in rows:
-        body = row.body.get("made") if row.kind == "op" else row.body if row.kind == "sample" and "finish" in row.body else None
-        if body:
-            key = row.key if row.kind == "sample" else f"{row.key}/0"
-            nodes[key] = thought_from_json(key, body, nodes.get(body.get("parent", "")))
+        if node := thought_of(row, nodes):
+            nodes[node.id] = node
     return nodes
+
+
+def thought_of(row: Row, nodes: Mapping[str, Thought]) -> Thought | None:
+    """The thought that a row brought, a tool's output too, hung under its parent where `nodes` has it."""
+    body = row.body.get("made") if row.kind == "op" else row.body if row.kind == "sample" and "finish" in row.body else None
+    if not body:
+        return None
+    return thought_from_json(row.key if row.kind == "sample" else f"{row.key}/0", body, nodes.get(body.get("parent", "")))

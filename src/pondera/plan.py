@@ -28,11 +28,13 @@ from pondera.verifiers.keys import keys
 STRATEGY = "vote(n=8)"
 
 
-def open_model(spec: str = weights.DEFAULT, *, price: Price | None = None, **options: Any) -> Model:
+def open_model(
+    spec: str = weights.DEFAULT, *, price: Price | None = None, progress: weights.Progress = weights.silent, **options: Any
+) -> Model:
     """A model by name: one of `pondera models`, a path to a GGUF file or an OpenVINO folder, "fake", or NAME@URL on a compatible server.
 
-    `gpt-4o-mini@` alone means the server of the OPENAI_BASE_URL variable, or else OpenAI's. Raises BadInput, WeightsError or
-    ModelUnavailable.
+    `gpt-4o-mini@` alone means the server of the OPENAI_BASE_URL variable, or else OpenAI's. `progress` hears of what the embedded engine
+    fetches, checks and converts. Raises BadInput, WeightsError or ModelUnavailable.
     """
     if spec == "fake":
         from pondera.models.fake import Fake
@@ -46,7 +48,7 @@ def open_model(spec: str = weights.DEFAULT, *, price: Price | None = None, **opt
             raise BadInput(f"{spec!r} names no model on a server: write NAME@URL, as in qwen3@http://localhost:8000/v1.")
         return OpenAI(name, base_url=url or os.environ.get("OPENAI_BASE_URL"), price=price, **options)
     engine = importlib.import_module("pondera.models.openvino")
-    model: Model = engine.OpenVINO(spec, price=price or Price(), **options)
+    model: Model = engine.OpenVINO(spec, price=price, progress=progress, **options)
     return model
 
 

@@ -12,11 +12,12 @@ from typing import Any
 from pondera.errors import LedgerDrift
 from pondera.events import Dropped, Event, Grown, Keyed, Offered, Watch
 from pondera.ledger import VERSION, Ledger, Row, bills, effective
-from pondera.ops import Expand, Key, Op, Score
+from pondera.ops import Both, Expand, Key, Left, Offer, Op, Rng, Score
 from pondera.plain import fingerprint, question_to_json, thought_from_json
 from pondera.thought import Answer, Budget, Candidate, Question, Spend, Stopped, Thought
 
-FREE = ("Both", "Left", "Offer", "Rng")  # ops that are answered at once, out of the order of the world
+FREE = (Both, Left, Offer, Rng)  # ops that are answered at once, out of the order of the world
+_FREE = {op.__name__ for op in FREE}
 
 
 class Record:
@@ -26,7 +27,7 @@ class Record:
         self.ledger, self.listener = ledger, watch
         rows = effective(ledger.rows)
         self.past = {row.key: row for row in rows if row.kind == "op"}
-        self.order = deque(key for key, row in self.past.items() if row.body["op"] not in FREE and not _inside(key, self.past))
+        self.order = deque(key for key, row in self.past.items() if row.body["op"] not in _FREE and not _inside(key, self.past))
         self.noted = {row.key for row in rows if row.kind in ("offer", "drop")}
         self.samples = {row.key: row for row in rows if row.kind == "sample"}
         self.stopped: Stopped | None = next((row.body["why"] for row in rows if row.kind == "stop"), None)

@@ -231,11 +231,9 @@ def test_how_a_branch_ended() -> None:
     step, ended, cut = job(), job(), job()
     step.stopped_by = "\n\n"
     ended.stopped_by_end = True
-    cut.stopped_by_length = True
     op = Expand(ROOT, 1, "step")
     assert _finish(step, op) == "step"
     assert _finish(step, Expand(ROOT, stop=("\n\n",))) == "done"
-    step.stopped_by_length = True
     assert _finish(step, op) == "step", "a step that ends with the last token that it was allowed"
     assert _finish(ended, op) == "done"
     assert _finish(cut, op) == "length"

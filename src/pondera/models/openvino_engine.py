@@ -40,7 +40,6 @@ class Job:
     cached: int | None = None
     over: bool = False
     stopped_by_end: bool = False
-    stopped_by_length: bool = False
     stopped_by: str = ""
     fault: PonderaError | None = None
     cancelled: bool = False
@@ -62,7 +61,7 @@ class Engine:
         self.known = Known(room)
         self.computed = 0  # prompt tokens that were computed, not found in the cache, as the mirror of its table says
         self.wake = threading.Condition()
-        self.inbox: deque[list[Job]] = deque()
+        self.inbox: deque[Job] = deque()
         self.live: list[Job] = []
         self.waiting: list[tuple[Job, list[Job]]] = []  # a prefill, and the jobs that need what it computes
         self.stale = False  # cancelled requests hold their slots until the next step
@@ -100,7 +99,7 @@ class Engine:
         with self.wake:
             if self.closing:
                 raise ModelUnavailable("The engine was closed: open the model again.")
-            self.inbox.append(jobs)
+            self.inbox.extend(jobs)
             self.wake.notify()
         return jobs
 
@@ -119,7 +118,7 @@ class Engine:
                     self.wake.wait()
                 if self.closing:
                     break
-                fresh = [job for jobs in self.inbox for job in jobs]
+                fresh = list(self.inbox)
                 self.inbox.clear()
             try:
                 self._start([job for job in fresh if not job.cancelled])
@@ -129,7 +128,7 @@ class Engine:
                 self._collect()
             except Exception as error:
                 self._fail(fresh, error)
-        self._fail([job for jobs in self.inbox for job in jobs], ModelUnavailable("The engine was closed."))
+        self._fail(list(self.inbox), ModelUnavailable("The engine was closed."))
         with contextlib.suppress(Exception):  # a pipeline that fails now has nobody left to tell
             while self.pipeline.has_non_finished_requests():
                 self.pipeline.step()
@@ -194,7 +193,6 @@ class Engine:
                 for output in job.handle.read().values():
                     job.ids += output.generated_ids
                     job.logprobs += output.generated_log_probs
-                    job.stopped_by_length = output.finish_reason == self.genai.GenerationFinishReason.LENGTH
                     fresh = True
             stopped = fresh and self._stopped(job)  # perhaps by the last token that it was allowed
             if state == status.RUNNING and stopped:

@@ -3,7 +3,6 @@
 Chain of thought: Wei et al. 2022 (arXiv 2201.11903), zero-shot as in Kojima et al. 2022 (arXiv 2205.11916). Programs: PAL, Gao et al.
 2022 (arXiv 2211.10435): the model writes the calculation down as code, and the machine does it.
 
-
 The prompts are those that did best on training problems with the default model (docs/lab-notes.md). A program that must begin with a
 comment on its first step is thought through before it is written.
 """

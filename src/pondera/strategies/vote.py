@@ -53,11 +53,11 @@ async def best_of(
     """The one of `n` branches that the verifier `by` thinks most of."""
     pool = await branches(root, n, over, temperature, max_tokens)
     whole = [node for node, key in zip(pool, await Key(tuple(pool)), strict=True) if key is not None] or pool
-    await Offer(max(whole, key=lambda node: (trust(node), node.reply)))
+    await Offer(surest(whole))
     scores = await Score(tuple(whole), by)
     judged = [(score, node) for score, node in zip(scores, whole, strict=True) if score is not None]
     best = max(judged, key=lambda pair: (pair[0], trust(pair[1]), pair[1].reply), default=None)
-    return best[1] if best else max(whole, key=lambda node: (trust(node), node.reply))
+    return best[1] if best else surest(whole)
 
 
 async def branches(root: Thought, n: int, over: str, temperature: float, max_tokens: int) -> list[Thought]:
@@ -87,11 +87,16 @@ def elect(pool: list[Thought], keys: list[str | None], weights: list[float]) -> 
             weight[key] += one
             faith[key] += trust(node)
     if not weight:
-        return max(pool, key=lambda node: (trust(node), node.reply)), 0.0
+        return surest(pool), 0.0
     heaviest = max(weight, key=lambda key: (weight[key], faith[key], key))
     votes = [node for node, key in zip(pool, keys, strict=True) if key == heaviest]
     total = sum(weights)
-    return max(votes, key=lambda node: (trust(node), node.reply)), weight[heaviest] / total if total else 0.0
+    return surest(votes), weight[heaviest] / total if total else 0.0
+
+
+def surest(nodes: list[Thought]) -> Thought:
+    """The node that its model trusted most; ties go by what it says."""
+    return max(nodes, key=lambda node: (trust(node), node.reply))
 
 
 def trust(node: Thought) -> float:

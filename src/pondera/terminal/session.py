@@ -14,7 +14,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console, RenderableType
@@ -33,13 +32,12 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from pondera.errors import PonderaError
-from pondera.ledger import Ledger, Row, bills
+from pondera.ledger import Ledger, Row, bills, thought_of
 from pondera.models.fetch import Progress
-from pondera.plain import thought_from_json
 from pondera.plan import Plan, open_model
 from pondera.ports import Keyer, Model
 from pondera.terminal.live import Screen, show
-from pondera.thought import Answer, Budget, Price, Question, Spend, Thought, root_of
+from pondera.thought import Answer, Budget, Question, Spend, Thought, root_of
 
 ABANDONED: list[threading.Thread] = []  # threads that went on opening a model when nobody waited for it any more
 READS = 2.0  # times a second that answers of branches which are done are read, so that votes show before they are counted
@@ -149,14 +147,8 @@ async def _open(job: Job, console: Console) -> dict[str, Model]:
             if spec and role == "judge" and spec == job.plan.model:
                 models[role] = models["think"]
             elif spec:
-                models[role] = await _in_thread(partial(_model, spec, price, progress))
+                models[role] = await _in_thread(partial(open_model, spec, price=price, progress=progress))
     return models
-
-
-def _model(spec: str, price: Price | None, progress: Progress) -> Model:
-    """A model by name; only the embedded ones have something to fetch."""
-    remote = spec == "fake" or ("@" in spec and not Path(spec).exists())
-    return open_model(spec, price=price, **({} if remote else {"progress": progress}))
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
@@ -259,10 +251,9 @@ def _take(rows: Iterable[Row], nodes: dict[str, Thought], leaves: dict[str, Thou
     """Add the thoughts of new rows, and keep the ends of paths. Says whether there is anything new to read."""
     fresh = False
     for row in rows:
-        body = row.body.get("made") if row.kind == "op" else row.body if row.kind == "sample" and "finish" in row.body else None
-        if not body or row.body.get("by") == "judge":
+        node = thought_of(row, nodes)
+        if node is None or row.body.get("by") == "judge":
             continue
-        node = thought_from_json(f"{row.key}/0" if row.kind == "op" else row.key, body, nodes.get(body.get("parent", "")))
         nodes[node.id] = replace(node, ids=(), logprobs=())
         if node.parent:
             leaves.pop(node.parent.id, None)

@@ -106,14 +106,21 @@ class Thought:
         return tuple(reversed(nodes))
 
     @property
-    def reply(self) -> str:
-        """The whole turn that this node ends: the assistant's texts since the last user turn, or a tool's output."""
-        texts: list[str] = []
+    def turn(self) -> tuple[Thought, ...]:
+        """The nodes of the turn that this one ends: the assistant's since the last user turn or tool, or a tool's output alone."""
+        nodes: list[Thought] = []
         for node in reversed(self.path):
-            texts.append(node.text)
+            if node.tool and nodes:
+                break
+            nodes.append(node)
             if node.said or node.tool:
                 break
-        return "".join(reversed(texts))
+        return tuple(reversed(nodes))
+
+    @property
+    def reply(self) -> str:
+        """The text of the whole turn that this node ends."""
+        return "".join(node.text for node in self.turn)
 
     @property
     def about(self) -> Question:

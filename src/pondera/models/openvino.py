@@ -111,7 +111,7 @@ class OpenVINO:
         turns, reply = dialogue(op.node, op.say)
         ids = list(self._text(self._template(turns)))
         if reply:
-            for node in _open_turn(op.node):
+            for node in op.node.turn:
                 ids += self._tokens(node)
         return ids + list(self._text(op.force)) if op.force else ids
 
@@ -123,16 +123,6 @@ class OpenVINO:
 
     def _template(self, turns: Sequence[Message]) -> str:
         return self._engine.template([{**turn.extra, "role": turn.role, "content": turn.content} for turn in turns])
-
-
-def _open_turn(node: Thought) -> list[Thought]:
-    """The nodes of the assistant's turn that `node` ends."""
-    turn: list[Thought] = []
-    for step in reversed(node.path[1:]):
-        turn.append(step)
-        if step.said:
-            break
-    return turn[::-1]
 
 
 def _room() -> int:

@@ -72,15 +72,18 @@ class TestOnRealWeights:
         assert len({sample.text for sample in samples}) > 4, "branches differ"
 
     async def test_a_continued_path_hits_the_cache_and_goes_on(self, model: OpenVINO) -> None:
+        """What the engine is sent is compared, token by token: two greedy runs may differ where rounding decides."""
         first = Expand(ROOT, 1, say=STEPS, max_tokens=60, temperature=0.0)
         [sample], _ = await grow(model, first)
+        ids = sample.ids[:-1] if sample.ids[-1] in model._engine.ends else sample.ids
         before = model._engine.computed
         again = Expand(child(ROOT, first, sample, model), 2, max_tokens=8, temperature=0.0)
+        assert model._prompt(again) == [*model._prompt(first), *ids], "continued, not restarted"
         more, _ = await grow(model, again)
         assert model._engine.computed - before <= 2 * BLOCK
-        whole, _ = await grow(model, replace(first, max_tokens=68))
-        assert whole[0].text.startswith(sample.text)
-        assert more[0].text == more[1].text == whole[0].text[len(sample.text) :], "continued, not restarted"
+        assert all(one.spend.prompt == len(model._prompt(first)) + len(ids) for one in more)
+        forced = replace(again, force=" So")
+        assert model._prompt(forced) == [*model._prompt(again), *model._engine.encode(" So")]
 
     async def test_what_is_told_adds_up(self, model: OpenVINO) -> None:
         samples, pieces = await grow(model, Expand(ROOT, 3, max_tokens=40))
@@ -120,6 +123,7 @@ class TestOnRealWeights:
 
     async def test_a_stop_string_may_end_with_the_last_token(self, model: OpenVINO) -> None:
         op = Expand(ROOT, 1, stop=("clips",), max_tokens=60, temperature=0.0)
+        await grow(model, op)  # what is computed afresh and what is read from the cache differ by rounding
         [sample], _ = await grow(model, op)
         [again], _ = await grow(model, replace(op, max_tokens=len(sample.ids)))
         assert (again.text, again.finish) == (sample.text, "done")

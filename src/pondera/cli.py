@@ -53,6 +53,8 @@ def ask(
     ] = "",
     verifier: Annotated[str, typer.Option(help="Who judges the branches: see `pondera verifiers`.")] = "",
     judge: Annotated[str, typer.Option(metavar="MODEL", help="The model of the judge, where it is another one.")] = "",
+    draft: Annotated[str, typer.Option(metavar="MODEL", help="A cheaper model, for strategies that ask one first.")] = "",
+    reward: Annotated[str, typer.Option(metavar="NAME@URL", help="A reward model on a server, for the verifier `reward`.")] = "",
     kind: Annotated[Kind, typer.Option(help="What answers are compared as.")] = "math",
     tokens: Tokens = None,
     calls: Calls = None,
@@ -76,7 +78,8 @@ def ask(
     from pondera.plan import Plan
     from pondera.terminal.session import Job
 
-    plan = Plan(model=model, verifier=verifier, judge=judge, price=price, **({"strategy": strategy} if strategy else {}))
+    named = {"strategy": strategy} if strategy else {}
+    plan = Plan(model=model, verifier=verifier, judge=judge, draft=draft, reward=reward, price=price, **named)
     plan.strategy_of()
     plan.price_of()
     job = Job(plan=plan, question=asked, budget=budget, seed=seed, parallel=parallel, quiet=quiet)

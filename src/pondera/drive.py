@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import reprlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
 
 from pondera.coroutines import Coroutines, Frame, Raise
@@ -16,7 +18,7 @@ from pondera.errors import BRANCH_ERRORS, BadInput, CallFailed, LedgerDrift, NoA
 from pondera.events import Watch
 from pondera.growth import Grower, Growth, Why
 from pondera.ledger import Ledger
-from pondera.ops import Call, Expand, Key, Op, Role, Score, Strategy
+from pondera.ops import Call, Expand, Key, Op, Score, Strategy, Verdict, Verifier
 from pondera.plain import thought_from_json, thought_to_json
 from pondera.purse import Purse
 from pondera.record import Record
@@ -186,13 +188,12 @@ class Drive:
             return self._cut(frame, self.closing or "deadline")
         match wait.op:
             case Expand() as op:
-                op = replace(op, by=cast(Role, frame.by)) if frame.by else op
-                wait.work = self.grower.begin(wait.key, op, lambda alive, made, error: self._grown(frame, alive, made, error))
+                billed = op.by if op.by != "think" else frame.by or op.by
+                wait.work = self.grower.begin(wait.key, op, billed, lambda alive, made, error: self._grown(frame, alive, made, error))
             case Score(nodes, by):
                 verifier = _given(self.cfg.verifiers, by, "verifier")
-                self.coroutines.spawn(
-                    verifier(nodes), f"{wait.key}.v", "judge", lambda value, error: self._scored(frame, wait, value, error)
-                )
+                told = _guarded(verifier, nodes)
+                self.coroutines.spawn(told, f"{wait.key}.v", "judge", lambda value, error: self._scored(frame, wait, value, error))
             case Key(nodes):
                 wait.work = self.task(self._work(frame, wait, lambda: self._read(nodes)))
             case Call(_, tool, argument):
@@ -230,6 +231,8 @@ class Drive:
             value = Raise(named(*body["error"]))
         elif isinstance(op, Expand):
             value = self.record.children(key, op, body["value"])
+        elif isinstance(op, Score):
+            value = verdicts(value, body.get("why", ()))
         elif isinstance(op, Call):
             value = thought_from_json(f"{key}/0", body["made"], op.node)
         self._deliver(frame, op, value)
@@ -270,13 +273,17 @@ class Drive:
         if self.waits.get(frame) is not wait:
             return None  # it was stopped in the meantime
         op = cast(Score, wait.op)
+        if isinstance(error, Stop):
+            return self._raise(frame, error)
         if error is None and (not isinstance(value, list) or len(value) != len(op.nodes)):
-            error = VerifierError(f"The verifier {op.by!r} gave {value!r} for {len(op.nodes)} nodes: it must give one score a node.")
+            error = VerifierError(f"it gave {reprlib.repr(value)} for {len(op.nodes)} nodes, where one score a node is wanted")
         if error is not None:
-            whole = isinstance(error, Stop | VerifierError)
-            return self._raise(frame, error if whole else VerifierError(f"The verifier {op.by!r} failed: {error}"))
-        scores = [None if score is None or not math.isfinite(score) else float(score) for score in value]
-        return self._reply(frame, scores, {"value": scores, "by": op.by, "nodes": [node.id for node in op.nodes]})
+            value = [None] * len(op.nodes)
+            self.record.drop(wait.key, f"The verifier {op.by!r} failed: {error}", write=True)
+        scores = verdicts(value)
+        told = [score.why if score is not None else "" for score in scores]
+        whys = {"why": told} if any(told) else {}
+        return self._reply(frame, scores, {"value": scores, "by": op.by, "nodes": [node.id for node in op.nodes], **whys})
 
     # ------------------------------------------------------------ endings
 
@@ -324,6 +331,23 @@ class Drive:
         answer = self.record.answer(node, self.purse.spent)
         self.record.close(answer)
         return answer
+
+
+async def _guarded(verifier: Verifier, nodes: tuple[Thought, ...]) -> list[float | None]:
+    """A verifier's scores. Whatever goes wrong in one, which may be anybody's, is its failure and not the run's."""
+    try:
+        return await verifier(nodes)
+    except PonderaError:
+        raise
+    except Exception as error:
+        raise VerifierError(f"{type(error).__name__}: {error}") from error
+
+
+def verdicts(values: Sequence[float | None], whys: Sequence[str] = ()) -> list[Verdict | None]:
+    """Scores that can be compared, each with its reasons; what is no number is no opinion."""
+    told = whys or [getattr(value, "why", "") for value in values]
+    pairs = zip(values, told, strict=True)
+    return [Verdict(float(value), why) if isinstance(value, Real) and math.isfinite(value) else None for value, why in pairs]
 
 
 def _given(found: Mapping[str, Any], name: str, sort: str) -> Any:

@@ -7,6 +7,7 @@
         ContextOverflow   the conversation does not fit into the model's context
         Unsupported       the model or server cannot do what the strategy asks; names what still works
       WeightsError        a model's file: not found, cut, corrupt, no room for it
+      Unaffordable        an op would need tokens that its `keep` sets aside
       CallFailed          a tool or a sandboxed program ended without an answer
       VerifierError       a verifier could not judge
       BranchesFailed      every branch failed; `causes` holds each error
@@ -49,6 +50,9 @@ class Unsupported(ModelError): ...
 class WeightsError(PonderaError): ...
 
 
+class Unaffordable(PonderaError): ...
+
+
 class CallFailed(PonderaError): ...
 
 
@@ -81,7 +85,7 @@ class Stop(BaseException):
 
 
 # A branch that ends in one of these is dropped and recorded; anything else is a bug and ends the run.
-BRANCH_ERRORS = (ModelError, CallFailed, VerifierError, BranchesFailed)
+BRANCH_ERRORS = (ModelError, Unaffordable, CallFailed, VerifierError, BranchesFailed)
 
 
 def named(name: str, message: str) -> PonderaError:

@@ -15,17 +15,18 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from pondera.errors import BadInput, BranchesFailed, LedgerDrift, ModelError, PonderaError, Stop, Unsupported
+from pondera.errors import BadInput, BranchesFailed, LedgerDrift, ModelError, PonderaError, Stop, Unaffordable, Unsupported
 from pondera.events import Asked, Growing
 from pondera.ops import Expand
 from pondera.plain import fingerprint, spend_to_json, thought_to_json
 from pondera.ports import Failure, Model, Piece, Sample
 from pondera.purse import Hold, Purse
 from pondera.record import Record
-from pondera.thought import Spend, Thought
+from pondera.thought import Spend, Thought, dialogue, spoken
 
 _NESTED = re.compile(r"^All \d+ branches failed: ")
 Why = Literal["budget", "deadline", "cancelled"]
+Deliver = Callable[[list[int], dict[int, Thought], BaseException | None], None]
 
 
 def seed_of(seed: int, key: str) -> int:
@@ -39,7 +40,8 @@ class Growth:
 
     key: str
     op: Expand
-    deliver: Callable[[list[int], dict[int, Thought], BaseException | None], None]
+    by: str  # the role that it is billed to
+    deliver: Deliver
     pending: set[int]
     asked: str  # the op's fingerprint
     made: dict[int, Thought] = field(default_factory=dict)
@@ -79,13 +81,13 @@ class Grower:
     queue: deque[tuple[Growth, int]] = field(default_factory=deque)
     asks: dict[_Ask, asyncio.Task[None]] = field(default_factory=dict)
 
-    def begin(self, key: str, op: Expand, deliver: Callable[[list[int], dict[int, Thought], BaseException | None], None]) -> Growth:
+    def begin(self, key: str, op: Expand, by: str, deliver: Deliver) -> Growth:
         """Queue the children that the ledger does not have yet."""
         if op.n < 1 or op.max_tokens < 1:
             raise BadInput(f"Expand(n={op.n}, max_tokens={op.max_tokens}) asks for nothing: give 1 or more of each.")
         if isinstance(op.until, int) and op.until < 1:
             raise BadInput(f"Expand(until={op.until}) asks for nothing: give 1 token or more.")
-        growth = Growth(key, op, deliver, set(range(op.n)), fingerprint(op))
+        growth = Growth(key, op, by, deliver, set(range(op.n)), fingerprint(op))
         for i in range(op.n):
             row = self.record.samples.get(f"{key}/{i}")
             # Paid before the run was cut: not asked again, unless the strategy, going another way now, asks something else here.
@@ -100,6 +102,8 @@ class Grower:
     def model(self, op: Expand) -> Model:
         if not self.models:
             raise LedgerDrift("The ledger ends before the run does, and a replay asks no model: resume it instead.")
+        if op.by == "reward" and op.by not in self.models:
+            raise BadInput("No reward model was given to this run: name one, as in --reward NAME@URL.")
         return self.models.get(op.by) or self.models["think"]
 
     def admit(self) -> None:
@@ -117,16 +121,18 @@ class Grower:
                 self._call(model, growth, wanted, batch, hold)
             elif self.purse.held_calls:
                 return  # others may give back what they hold
-            elif length := self.purse.longest(wanted, bound, model.price):
+            elif length := self.purse.longest(wanted, bound, model.price, growth.op.keep):
                 hold = self.purse.worst(length, bound, model.price)
                 self.purse.hold(hold)
                 self._call(model, growth, length, [self.queue.popleft()[1]], hold)
+            elif growth.op.keep:
+                self._refuse(growth, Unaffordable(f"What is left of the budget is kept for an answer ({growth.op.keep} tokens)."))
             else:
                 self.record.stop("budget")
                 self.close(growth, "budget")
 
-    def _refuse(self, growth: Growth, error: ModelError) -> None:
-        """A conversation that the model cannot be asked about: all that was still to be grown fails, unasked."""
+    def _refuse(self, growth: Growth, error: ModelError | Unaffordable) -> None:
+        """A conversation that the model cannot be asked about, or may not: all that was still to be grown fails, unasked."""
         self._unqueue(growth)
         growth.failed.append(error)
         growth.pending.clear()
@@ -139,7 +145,9 @@ class Grower:
     def _payable(self, growth: Growth, hold: Hold) -> tuple[list[int], Hold]:
         """Take from the queue's head, and hold, as many children of one growth as can be paid and run now."""
         batch: list[int] = []
-        while self.queue and self.queue[0][0] is growth and self.purse.held_calls < self.parallel and self.purse.affords(hold):
+        while self.queue and self.queue[0][0] is growth and self.purse.held_calls < self.parallel:
+            if not self.purse.affords(hold, growth.op.keep):
+                break
             self.purse.hold(hold)
             batch.append(self.queue.popleft()[1])
         return batch, hold
@@ -168,7 +176,7 @@ class Grower:
                 error = ModelError(f"The call of {model.name} was cancelled by something else than this run.")
             self.tell(self._end, ask, error)
 
-        self.record.watch(Asked(keys, op.by, length))
+        self.record.watch(Asked(keys, growth.by, length))
         self.asks[ask] = self.spawn(listen())
 
     # ------------------------------------------------------------ what a model says
@@ -190,13 +198,15 @@ class Grower:
 
     def _gain(self, ask: _Ask, index: int, sample: Sample) -> None:
         op = ask.op
+        begun = "" if op.say else dialogue(op.node)[1]
+        thinking, text = spoken(begun, op.force) if op.force else ("", "")
         thought = Thought(
             f"{ask.growth.key}/{index}",
             op.node,
             said=op.say,
-            text=op.force + sample.text,
+            text=text + sample.text,
             forced=op.force,
-            thinking=sample.thinking,
+            thinking=thinking + sample.thinking,
             finish=sample.finish,
             tokens=sample.spend.tokens,
             model=ask.model.name,
@@ -206,7 +216,7 @@ class Grower:
         )
         self._bill(ask, index, "answered", sample.spend, thought_to_json(thought))
         ask.growth.made[index] = thought
-        self.record.grown(thought, op.by, self.purse.spent)
+        self.record.grown(thought, ask.growth.by, self.purse.spent)
         self._settle(ask.growth)
 
     def _fail(self, ask: _Ask, index: int, error: PonderaError, spend: Spend) -> None:
@@ -230,13 +240,13 @@ class Grower:
     def _bill(self, ask: _Ask, index: int, status: str, spend: Spend, body: Mapping[str, Any]) -> None:
         price = ask.model.price
         bill = replace(spend, calls=1, usd=price.of(spend.prompt, spend.cached, spend.tokens) if price else 0.0)
-        if ask.op.by == "judge":
+        if ask.growth.by in ("judge", "reward"):
             bill = replace(bill, judging=spend.tokens, thinking=0, answer=0)
         ask.open.discard(index)
         ask.growth.pending.discard(index)
         self.purse.settle(ask.hold, bill)
         timed = replace(bill, seconds=round(time.monotonic() - ask.since, 4))
-        row = {"status": status, "by": ask.op.by, "print": ask.growth.asked, "parent": ask.op.node.id, "spend": spend_to_json(timed)}
+        row = {"status": status, "by": ask.growth.by, "print": ask.growth.asked, "parent": ask.op.node.id, "spend": spend_to_json(timed)}
         self.record.write("sample", f"{ask.growth.key}/{index}", {**row, **body})
 
     def _end(self, ask: _Ask, error: Exception | None) -> None:

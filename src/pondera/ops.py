@@ -15,7 +15,7 @@ from pondera.thought import Left as Remains
 from pondera.thought import Thought
 
 T = TypeVar("T")
-Role = Literal["think", "draft", "judge"]
+Role = Literal["think", "draft", "judge", "reward"]
 Until = Literal["done", "step", "latent"] | int
 
 
@@ -37,7 +37,9 @@ class Expand(Op[list[Thought]]):
     hops of hidden state, for models that have them). `say` is a user turn put before the continuation; `force` is text that the
     assistant's turn begins with or goes on with. A partial answer is continued, never restarted. `by` names the model's role.
     `thinking` caps a thinking model's thoughts, in tokens. `temperature` 0 is greedy. `stop` strings end the answer and are kept.
-    Raises BranchesFailed when every child failed.
+    `bias` adds to the logits of the tokens that words begin with; a model that cannot raises Unsupported. `keep` tokens of the budget
+    are not touched: children that would need them are not asked. Raises BranchesFailed when every child failed, Unaffordable when none
+    could be asked.
     """
 
     node: Thought
@@ -51,11 +53,27 @@ class Expand(Op[list[Thought]]):
     temperature: float = 0.6
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
+    bias: tuple[tuple[str, float], ...] = ()
+    keep: int = 0
+
+
+class Verdict(float):
+    """A score, and in words why: what a reviser is told."""
+
+    why: str
+
+    def __new__(cls, score: float, why: str = "") -> Verdict:
+        verdict = super().__new__(cls, score)
+        verdict.why = why
+        return verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Score(Op["list[float | None]"]):
-    """What a verifier thinks of each node: higher is better, a probability where it can be; None where it could not judge."""
+class Score(Op["list[Verdict | None]"]):
+    """What a verifier thinks of each node: higher is better, a probability where it can be; None where it could not judge.
+
+    A verifier that fails has no opinion of any, and the run goes on; its fault is recorded.
+    """
 
     nodes: tuple[Thought, ...]
     by: str

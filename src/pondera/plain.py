@@ -12,13 +12,14 @@ from pondera.thought import Message, Question, Spend, Thought
 
 
 def fingerprint(op: object) -> str:
-    """What an op asks, in 16 hexadecimal digits; thoughts count by their ids."""
+    """What an op asks, in 16 hexadecimal digits; thoughts count by their ids, and what is left at its default does not count."""
 
     def plain(value: object) -> object:
         if isinstance(value, Thought):
             return value.id
         if is_dataclass(value) and not isinstance(value, type):
-            return [type(value).__name__, *(plain(getattr(value, f.name)) for f in fields(value))]
+            given = ((f.name, getattr(value, f.name), f.default) for f in fields(value))
+            return [type(value).__name__, *((name, plain(one)) for name, one, default in given if one != default)]
         return [plain(v) for v in value] if isinstance(value, tuple | list) else value
 
     return hashlib.blake2b(repr(plain(op)).encode(), digest_size=8).hexdigest()

@@ -52,6 +52,16 @@ def open_model(
     return model
 
 
+def open_reward(spec: str) -> Model:
+    """A reward model, as NAME@URL of a server that has it. Raises BadInput."""
+    from pondera.models.reward import Reward
+
+    name, at, url = spec.partition("@")
+    if not name or not at or "://" not in url:
+        raise BadInput(f"{spec!r} names no reward model: write NAME@URL, as in skywork-prm@http://localhost:8000.")
+    return Reward(name, base_url=url)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to do, in words that a ledger can keep: all that is needed to do it again."""
@@ -60,6 +70,8 @@ class Plan:
     strategy: str = STRATEGY
     verifier: str = ""
     judge: str = ""
+    draft: str = ""
+    reward: str = ""
     price: str = ""  # "PROMPT,GENERATED", dollars a million tokens of the model that thinks
 
     def price_of(self) -> Price | None:
@@ -80,8 +92,22 @@ class Plan:
         return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}))
 
     def verifiers_of(self) -> dict[str, Any]:
-        made = {name: make() for name, make in VERIFIERS.items()}
-        return made | ({self.verifier: parse.call(self.verifier, VERIFIERS, "verifier")()} if self.verifier else {})
+        """Those that have names, and those that this plan calls with arguments of their own."""
+        bound = getattr(self.strategy_of(), "keywords", {}).get("by", "")
+        called = {text: parse.call(text, VERIFIERS, "verifier")() for text in (self.verifier, bound) if text}
+        return {name: make() for name, make in VERIFIERS.items()} | called
+
+    def roles(self) -> dict[str, str]:
+        """The model that is named for each role."""
+        named = {"think": self.model, "draft": self.draft, "judge": self.judge, "reward": self.reward}
+        return {role: spec for role, spec in named.items() if spec}
+
+    def open(self, role: str, progress: weights.Progress = weights.silent) -> Model:
+        """Open the model of a role. Raises what open_model raises."""
+        spec = self.roles()[role]
+        if role == "reward":
+            return open_reward(spec)
+        return open_model(spec, price=self.price_of() if role == "think" else None, progress=progress)
 
     def run(self, models: Mapping[str, Model], budget: Budget | None = None, seed: int = 0, parallel: int = 64) -> Run:
         return Run(
@@ -103,6 +129,8 @@ async def solve(
     strategy: str = STRATEGY,
     verifier: str = "",
     judge: str | Model = "",
+    draft: str | Model = "",
+    reward: str | Model = "",
     kind: Kind = "math",
     budget: Budget | None = None,
     seed: int = 0,
@@ -111,20 +139,20 @@ async def solve(
 ) -> Answer:
     """Think about a question under a budget.
 
-    `model` and `judge` are models or names for `open_model`; models opened here are closed here. Raises what Run.solve raises, and
-    BadInput for a name that is not known.
+    `model`, `judge` and `draft` are models or names for `open_model`, `reward` one for `open_reward`; models opened here are closed here.
+    Raises what Run.solve raises, and BadInput for a name that is not known.
     """
-    names = {"model": model if isinstance(model, str) else model.name, "judge": judge if isinstance(judge, str) else judge.name}
+    given: dict[str, str | Model] = {"model": model, "judge": judge, "draft": draft, "reward": reward}
+    names = {name: one if isinstance(one, str) else one.name for name, one in given.items()}
     plan = Plan(strategy=strategy, verifier=verifier, **names)
     thinking, asked = plan.strategy_of(), question if isinstance(question, Question) else Question.of(question, kind=kind)
     opened: list[Model] = []
     try:
         models: dict[str, Model] = {}
-        for role, one in (("think", model), ("judge", judge)):
+        for role in plan.roles():
+            one = given["model" if role == "think" else role]
             if isinstance(one, str):
-                if not one:
-                    continue
-                one = await asyncio.to_thread(open_model, one)
+                one = await asyncio.to_thread(plan.open, role)
                 opened.append(one)
             models[role] = one
         return await plan.run(models, budget, seed).solve(asked, thinking, ledger=ledger, watch=watch)

@@ -98,7 +98,8 @@ class Record:
 
     def grown(self, thought: Thought, by: str, spent: Spend) -> None:
         if thought.cut:
-            self.cut.append(f"{thought.id}: cut off after {thought.tokens} tokens")
+            why = ", since it said the same over and over" if thought.finish == "loop" else ""
+            self.cut.append(f"{thought.id}: cut off after {thought.tokens} tokens{why}")
         self.watch(Grown(thought, by, spent))
 
     def children(self, key: str, op: Expand, indices: Sequence[int]) -> list[Thought]:

@@ -81,7 +81,7 @@ class Screen:
         match event:
             case Growing(key, piece):
                 branch = self._branch(key)
-                branch.state = "judging" if branch.by == "judge" else "thinking"
+                branch.state = "judging" if branch.by in ("judge", "reward") else "thinking"
                 branch.tokens += piece.tokens
                 branch.tail = (branch.tail + piece.text)[-TAIL:]
                 self.streamed += piece.tokens

@@ -34,7 +34,7 @@ from rich.text import Text
 from pondera.errors import PonderaError
 from pondera.ledger import Ledger, Row, bills, thought_of
 from pondera.models.fetch import Progress
-from pondera.plan import Plan, open_model
+from pondera.plan import Plan
 from pondera.ports import Keyer, Model
 from pondera.terminal.live import Screen, show
 from pondera.thought import Answer, Budget, Question, Spend, Thought, root_of
@@ -143,11 +143,11 @@ async def _watched(screen: Screen, job: Job, keyer: Keyer, console: Console) -> 
 async def _open(job: Job, console: Console) -> dict[str, Model]:
     models: dict[str, Model] = {}
     with progress_bar(console, job.quiet) as progress:
-        for role, spec, price in (("think", job.plan.model, job.plan.price_of()), ("judge", job.plan.judge, None)):
-            if spec and role == "judge" and spec == job.plan.model:
+        for role, spec in job.plan.roles().items():
+            if role != "reward" and spec == job.plan.model and models:
                 models[role] = models["think"]
-            elif spec:
-                models[role] = await _in_thread(partial(open_model, spec, price=price, progress=progress))
+            else:
+                models[role] = await _in_thread(partial(job.plan.open, role, progress))
     return models
 
 
@@ -252,7 +252,7 @@ def _take(rows: Iterable[Row], nodes: dict[str, Thought], leaves: dict[str, Thou
     fresh = False
     for row in rows:
         node = thought_of(row, nodes)
-        if node is None or row.body.get("by") == "judge":
+        if node is None or row.body.get("by") in ("judge", "reward"):
             continue
         nodes[node.id] = replace(node, ids=(), logprobs=())
         if node.parent:

@@ -17,9 +17,9 @@ from pondera.plain import fingerprint
 from pondera.terminal.text import count, one_line, safe, seconds
 from pondera.thought import Thought
 
-STYLES = {"done": "green", "length": "yellow", "step": "cyan", "tokens": "cyan"}
-SAID = {"length": "cut off"}
-TOOLS = ("python",)
+STYLES = {"done": "green", "length": "yellow", "loop": "yellow", "step": "cyan", "tokens": "cyan"}
+SAID = {"length": "cut off", "loop": "cut off in a loop"}
+TOOLS = ("python", "tests")
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ def _place(key: str) -> list[int]:
 def _root(rows: Sequence[Row], facts: _Facts) -> Text:
     body = rows[0].body
     origin = body.get("origin", {})
-    how = " · ".join(str(origin[name]) for name in ("model", "strategy", "verifier", "judge") if origin.get(name))
+    how = " · ".join(str(origin[name]) for name in ("model", "strategy", "verifier", "judge", "draft", "reward") if origin.get(name))
     caps = " · ".join(f"{value:,} {name}" for name, value in body.get("budget", {}).items())
     text = Text.assemble((one_line(facts.nodes["0"].about.text)[:300], "bold"), (f"\n{how} · seed {body.get('seed', 0)}", "dim"))
     return text.append(f" · at most {caps}", "dim") if caps else text

@@ -1,0 +1,51 @@
+"""What strategies that think step by step have in common: the next steps, what they are worth, how a path ends, and which end is chosen.
+
+A step ends at a blank line, or at `step` tokens where it would go on for ever. A path that cannot be paid any further is not lost: its
+answer is forced (`conclude`), which costs a few tokens that `keep` has set aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pondera.ops import Expand, Key, Role, Score
+from pondera.strategies.think import CHAIN
+from pondera.strategies.vote import elect
+from pondera.thought import Thought
+
+ANSWER = "\n\nThe final answer is \\boxed{"
+ENDING = 32  # tokens at most of a forced answer
+KEEP = 2 * ENDING  # tokens that a search leaves for forcing its answer
+
+
+def fresh(node: Thought) -> str:
+    """What the user says before the first step, and before no other."""
+    return "" if node.parent else CHAIN
+
+
+async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: int = KEEP, by: Role = "think") -> list[Thought]:
+    """`n` next steps of at most `step` tokens. Raises Unaffordable where the budget has no more than `keep` tokens for them."""
+    grown = await Expand(node, n, "step", say=fresh(node), max_tokens=step, temperature=temperature, keep=keep, by=by)
+    return [child for child in grown if child.finish != "loop"]
+
+
+async def conclude(node: Thought, force: str = ANSWER) -> Thought:
+    """The path's answer: the node itself where it is done, else one that is forced now, greedily."""
+    if node.done:
+        return node
+    [answer] = await Expand(node, say=fresh(node), force=force, max_tokens=ENDING, temperature=0.0, stop=("\n",))
+    return answer
+
+
+async def worth(nodes: Sequence[Thought], by: str) -> list[float]:
+    """What a verifier thinks of each node; no opinion is the mean of the others', and not a low one."""
+    scores = await Score(tuple(nodes), by)
+    known = [score for score in scores if score is not None]
+    middling = sum(known) / len(known) if known else 0.5
+    return [middling if score is None else score for score in scores]
+
+
+async def choose(leaves: Sequence[Thought], scores: Sequence[float]) -> tuple[Thought, float]:
+    """The answer that weighs most among ended paths (weighted best-of-N), and its share of all weight."""
+    keys = await Key(tuple(leaves))
+    return elect(list(leaves), keys, [max(0.0, score) for score in scores])

@@ -20,7 +20,7 @@ import pytest
 from pondera import cli, ledger, plan
 from pondera.errors import BadInput, ModelError, ModelUnavailable
 from pondera.models.fake import Fake
-from pondera.terminal import recorded, session
+from pondera.terminal import recorded
 from pondera.thought import QUESTION_LIMIT
 
 Run = Callable[..., SimpleNamespace]
@@ -53,7 +53,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Fake]]:
             made.append(Fake(list(script) or None, name=spec, **options))  # type: ignore[arg-type]
             return made[-1]
 
-        monkeypatch.setattr(session, "open_model", open_model)
+        monkeypatch.setattr(plan, "open_model", open_model)
         return made
 
     return use
@@ -109,7 +109,7 @@ def test_one_model_that_thinks_and_judges_is_opened_once(run: Run, scripted: Cal
 
 
 def test_price_makes_a_bill(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "open_model", lambda spec, price, **_: Fake(price=price))
+    monkeypatch.setattr(plan, "open_model", lambda spec, price, **_: Fake(price=price))
     done = run("ask", Q, *FAKE, "--price", "1,2.5", "--usd", "0.5", "--json")
     spend = json.loads(done.out)["spend"]
     assert spend["usd"] == pytest.approx((spend["prompt"] + 2.5 * spend["tokens"]) / 1e6)
@@ -174,7 +174,7 @@ def test_a_model_that_cannot_be_opened(run: Run, monkeypatch: pytest.MonkeyPatch
     def refuse(spec: str, **_: object) -> Fake:
         raise ModelUnavailable("The server is down: start it.")
 
-    monkeypatch.setattr(session, "open_model", refuse)
+    monkeypatch.setattr(plan, "open_model", refuse)
     done = run("ask", Q, *FAKE, "--trace", tmp_path / "run.db")
     assert (done.code, done.err) == (1, "The server is down: start it.\n")
     assert list(tmp_path.iterdir()) == [], "no empty trace is left behind"
@@ -418,7 +418,7 @@ if mode == "stuck":
     async def keys(question, texts):
         await asyncio.sleep(600)
     pondera.plan.keys = keys
-pondera.terminal.session.open_model = open_model
+pondera.plan.open_model = open_model
 sys.exit(cli.main(sys.argv[3:]))
 """
 

@@ -163,8 +163,15 @@ def _read_lines(path: Path) -> tuple[list[Row], int]:
 
 
 def _is_sqlite(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(16) == b"SQLite format 3\x00"
+    """Asked of SQLite itself: closing the file after a look of our own would take the locks of all this process's connections with it."""
+    if not path.stat().st_size:
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=10)) as db:
+            db.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        return isinstance(error, sqlite3.OperationalError)  # it is one, and cannot be read now; else it is none
+    return True
 
 
 def create(path: str | Path, run: str = "0") -> Ledger:

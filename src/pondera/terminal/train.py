@@ -1,0 +1,238 @@
+"""`pondera verifier train`: sample a model on questions whose answers are known, and fit the learned verifier to what it said.
+
+Every answer is on disk before it is counted (`--pools`, one file for all questions): a training that was ended goes on where it was, and
+another fit to the same answers costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pondera import ledger
+from pondera.errors import BadInput, PonderaError
+from pondera.models.known import DEFAULT
+from pondera.terminal.given import Quiet
+from pondera.terminal.recorded import on_disk
+from pondera.terminal.text import console, emit
+from pondera.terminal.verify import INTERRUPTED, verifier_app
+from pondera.thought import Answer, Question, Thought
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pondera.ops import Strategy
+    from pondera.plan import Plan
+    from pondera.ports import Model
+    from pondera.runtime import Run
+    from pondera.verifiers.calibration import Report
+    from pondera.verifiers.fit import Pool
+
+
+@verifier_app.command("train", epilog="Example:  pondera verifier train gsm8k_train.jsonl --pools pools.db --out mine.json")
+def train(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON Lines: `question` and `answer`, a problem a line.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.json", help="The fitted verifier, to be named as learned(fit='FILE.json').")],
+    pools: Annotated[Path, typer.Option(metavar="FILE.db", help="The answers; what is there is not sampled again.")] = Path("pools.db"),
+    model: Annotated[str, typer.Option("--model", "-m", help="Who answers: a name of `pondera models`, a path, or NAME@URL.")] = DEFAULT,
+    judge: Annotated[str, typer.Option(metavar="MODEL", help="The model of the judge, where it is another one.")] = "",
+    ask: Annotated[list[str] | None, typer.Option(help="A verifier whose scores are signals too, as in --ask 'second(n=4)'.")] = None,
+    questions: Annotated[int, typer.Option(help="How many questions, from the first on.")] = 200,
+    n: Annotated[int, typer.Option(help="Answers to each.")] = 16,
+    seed: Annotated[int, typer.Option(help="Another seed, other answers.")] = 0,
+    at_once: Annotated[int, typer.Option(help="Questions side by side.")] = 4,
+    quiet: Quiet = False,
+) -> None:
+    """Fit the learned verifier to a model and its questions: sample, grade, learn; figures are of held-out questions."""
+    from pondera.plan import Plan
+
+    if questions < 1 or n < 2 or at_once < 1:
+        raise BadInput("--questions and --at-once are 1 or more, and --n is 2 or more: answers are judged beside each other.")
+    plan = Plan(model=model, judge=judge, strategy=f"vote(n={n})")
+    work = Training(plan, _problems(file)[:questions], pools, tuple(ask or ()), seed)
+    _checked(work)
+    if not asyncio.run(_sample(work, at_once, console(stderr=True), quiet)):
+        typer.echo(f"Stopped: {len(work.done)} of {len(work.problems)} questions are in {pools}; the same command goes on.", err=True)
+        raise typer.Exit(INTERRUPTED)
+    _fit(work, out, file)
+
+
+@dataclass(eq=False, slots=True)
+class Training:
+    """What is to be learned from, and the pools that are whole."""
+
+    plan: Plan
+    problems: list[tuple[Question, str]]
+    file: Path
+    asks: tuple[str, ...]
+    seed: int
+    done: dict[str, Pool] = field(default_factory=dict)
+
+    def run_of(self, question: Question) -> str:
+        """The name of a question's run in the file: another model, strategy or seed is another run."""
+        told = [self.plan.model, self.plan.strategy, self.seed, question.text]
+        return hashlib.blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
+
+
+def _problems(file: Path) -> list[tuple[Question, str]]:
+    """Questions and their gold answers. Raises BadInput with the line of what is wrong."""
+    with on_disk(file):
+        lines = file.read_bytes().splitlines()
+    found: list[tuple[Question, str]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            question, answer = row["question"], row["answer"]
+        except (ValueError, KeyError, TypeError):
+            raise BadInput(f"Line {number} of {file} has no `question` and `answer`: each line is a JSON object with both.")
+        if not isinstance(question, str) or not isinstance(answer, str | int | float):
+            raise BadInput(f"Line {number} of {file}: `question` is a text, and `answer` a text or a number.")
+        found.append((Question.of(question), str(answer)))
+    if not found:
+        raise BadInput(f"{file} holds no problems: give JSON Lines with `question` and `answer`.")
+    return found
+
+
+def _checked(work: Training) -> None:
+    """What is wrong with names is said before a model is opened."""
+    from pondera import parse
+    from pondera.verifiers import VERIFIERS
+    from pondera.verifiers.fit import sklearn
+
+    sklearn("linear_model")
+    for ask in work.asks:
+        parse.call(ask, VERIFIERS, "verifier")()
+    work.plan.run({})
+
+
+# ---------------------------------------------------------------- sampling
+
+
+async def _sample(work: Training, at_once: int, out: Console, quiet: bool) -> bool:
+    """Make every pool that the file lacks. Says whether all are there: Ctrl-C ends it before."""
+    from pondera.terminal.session import Job, _interrupts, _open
+
+    me = asyncio.current_task()
+    assert me is not None
+    models: Mapping[str, Model] = {}
+    try:
+        with _interrupts(me.cancel):
+            try:
+                models = await _open(Job(plan=work.plan, question=work.problems[0][0], budget=work.plan.run({}).budget, quiet=quiet), out)
+                await _all(work, models, at_once, out, quiet)
+            finally:
+                for model in {id(m): m for m in models.values()}.values():
+                    await model.close()
+    except asyncio.CancelledError:
+        me.uncancel()
+        return False
+    return True
+
+
+async def _all(work: Training, models: Mapping[str, Model], at_once: int, out: Console, quiet: bool) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    queue = iter(work.problems)
+    with Progress(*columns, console=out, transient=True, refresh_per_second=4, disable=quiet or not out.is_terminal) as bars:
+        bar = bars.add_task("sampling", total=len(work.problems))
+
+        async def worker() -> None:
+            for question, gold in queue:
+                if pool := await _pool(work, models, question, gold):
+                    work.done[work.run_of(question)] = pool
+                bars.advance(bar)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(at_once):
+                    group.create_task(worker())
+        except BaseExceptionGroup as errors:  # one sentence is enough: the first
+            raise errors.exceptions[0]
+
+
+async def _pool(work: Training, models: Mapping[str, Model], question: Question, gold: str) -> Pool | None:
+    """One question's answers, asked for or read, with their signals and what is right. None where every branch failed."""
+    from pondera.verifiers.fit import Pool
+    from pondera.verifiers.keys import grade
+    from pondera.verifiers.learned import asked
+    from pondera.verifiers.signals import signals
+
+    run = work.plan.run(models, seed=work.seed)
+    columns: list[list[float]] = []
+
+    async def look(root: Thought) -> Thought:
+        columns.extend(await asked(work.asks, nodes, keys))
+        return answer.thought
+
+    try:
+        answer = await _recorded(work, run, question, work.plan.strategy_of(), work.run_of(question))
+        nodes = tuple(candidate.thought for candidate in answer.candidates)
+        keys = [candidate.key for candidate in answer.candidates]
+        if work.asks:
+            await _recorded(work, run, question, look, f"{work.run_of(question)} {' '.join(work.asks)} {work.plan.judge}")
+    except PonderaError as error:
+        if isinstance(error, BadInput):
+            raise
+        return None
+    rows = signals(nodes, keys)
+    right = await grade(question, [node.reply if key is not None else "" for node, key in zip(nodes, keys, strict=True)], gold)
+    whole = [[*row, *(column[i] for column in columns)] for i, row in enumerate(rows)]
+    return Pool(whole, keys, [ok and key is not None for ok, key in zip(right, keys, strict=True)])
+
+
+async def _recorded(work: Training, run: Run, question: Question, strategy: Strategy, name: str) -> Answer:
+    """A run whose ledger is in the file, gone on with where it ended."""
+    with on_disk(work.file):
+        rows = ledger.read(work.file, name) if work.file.exists() else []
+        record = ledger.reopen(work.file, name) if rows else ledger.create(work.file, name)
+    try:
+        if rows and not any(row.kind == "answer" for row in rows):
+            record.append("resume", "0", {})
+        return await run.solve(question, strategy, ledger=record)
+    finally:
+        record.close()
+
+
+# ---------------------------------------------------------------- learning
+
+
+def _fit(work: Training, out: Path, file: Path) -> None:
+    from rich.table import Table
+
+    from pondera.verifiers.fit import fit, votes
+
+    pools = list(work.done.values())
+    card = {"model": work.plan.model, "judge": work.plan.judge, "data": file.name, "strategy": work.plan.strategy, "seed": work.seed}
+    made, told = fit(pools, work.asks, card | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()})
+    head = ("right", "AUROC", "within a question", "Brier")
+    lines = {"this fit": _figures(told), "the vote": _figures(votes(pools))}
+    made = replace(made, card={**made.card, "held out": {name: dict(zip(head, line, strict=True)) for name, line in lines.items()}})
+    with on_disk(out):
+        made.save(out)
+    table = Table("chosen by", *head, box=None, padding=(0, 2, 0, 0))
+    for name, line in lines.items():
+        table.add_row(name, *line)
+    screen = console()
+    screen.print(table)
+    chance, ceiling = (told.choice.chance, told.choice.ceiling) if told.choice else (0.0, 0.0)
+    screen.print(f"Of {len(pools)} questions, held out in turn; one answer is right in {chance:.1%}, some answer in {ceiling:.1%}.")
+    heavy = sorted(zip(made.weights, made.names, strict=True), key=lambda pair: -abs(pair[0]))[:6]
+    screen.print("Heaviest signals: " + ", ".join(f"{name} {weight:+.2f}" for weight, name in heavy))
+    emit(str(out))
+
+
+def _figures(told: Report) -> tuple[str, ...]:
+    best = told.choice.best if told.choice else None
+    share = f"{best.value:.1%} [{best.low:.1%}, {best.high:.1%}]" if best else "none"
+    return (share, *(f"{one.value:.3f}" if one else "none" for one in (told.auroc, told.within, told.brier)))

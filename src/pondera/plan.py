@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pondera import parse, sandbox
+from pondera import parse, sandbox, unit_tests
 from pondera.errors import BadInput
 from pondera.events import Watch
 from pondera.ledger import Ledger
@@ -114,7 +114,7 @@ class Plan:
             models=models,
             keyer=keys,
             verifiers=self.verifiers_of(),
-            tools={"python": sandbox.python},
+            tools={"python": sandbox.python, "tests": unit_tests.run},
             budget=budget or Budget(),
             seed=seed,
             parallel=parallel,

@@ -7,9 +7,17 @@ group "pondera.verifiers". Answer keys and grading are in :mod:`pondera.verifier
 from __future__ import annotations
 
 from pondera import parse
+from pondera.verifiers.code import code
+from pondera.verifiers.combine import logistic, mean, product, weighted
 from pondera.verifiers.confidence import confidence, lowest, tail
+from pondera.verifiers.gold import equals
 from pondera.verifiers.judge import judge
+from pondera.verifiers.learned import learned
+from pondera.verifiers.pairwise import pairwise
+from pondera.verifiers.reward import reward
+from pondera.verifiers.second import second
 
 __all__ = ["VERIFIERS", "confidence", "judge", "lowest", "tail"]
 
-VERIFIERS = parse.registry({"confidence": confidence, "judge": judge, "lowest": lowest, "tail": tail}, "pondera.verifiers")
+_OURS = (code, confidence, judge, learned, logistic, lowest, mean, pairwise, product, reward, second, tail, weighted)
+VERIFIERS = parse.registry({"math": equals} | {function.__name__: function for function in _OURS}, "pondera.verifiers")

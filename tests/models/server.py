@@ -46,6 +46,8 @@ class Script:
     tells_stop: bool = False
     forever: bool = False
     models: list[str] = field(default_factory=lambda: ["little-model", "large-model"])
+    vocabulary: dict[str, list[int]] | None = None  # what /tokenize tells
+    faults_of_tokenizer: list[Response] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
@@ -69,6 +71,12 @@ class Script:
             if "template" not in self.continues:
                 return JSONResponse({"error": {"message": "not here"}}, 404)
             return JSONResponse({"prompt": "".join(f"<{m['role']}>{m['content']}" for m in body["messages"]) + "<assistant>"})
+        if path == "/tokenize":
+            if self.faults_of_tokenizer:
+                return self.faults_of_tokenizer.pop(0)
+            if self.vocabulary is None:
+                return JSONResponse({"detail": "Not Found"}, 404)
+            return JSONResponse({"tokens": self.vocabulary.get(body.get("content" if self.usage == "each" else "prompt", ""), [])})
         self.bodies.append(body)
         fault = self.faults.pop(0) if self.faults else None
         if isinstance(fault, Response):

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pondera.errors import BadInput, ContextOverflow, ModelError, ModelUnavailable, Unsupported
 from pondera.models.openai import OpenAI
 from pondera.models.openai_probe import open_prompt
-from pondera.models.openai_reply import Reply, split, usage_of, whole
+from pondera.models.openai_reply import Reply, split
+from pondera.models.openai_usage import usage_of, whole
 from pondera.models.openai_wire import pause, wait
 from pondera.ops import Expand
 from pondera.ports import Failure, Piece, Sample
@@ -473,6 +474,197 @@ async def test_thinking_that_cannot_be_closed_is_cut_by_length(address: Address,
     assert (sample.text, sample.finish, sample.spend.thinking >= 6) == ("", "length", True)
 
 
+async def test_thinking_is_capped_as_it_was_asked(address: Address, script: Script) -> None:
+    for budget, effort, more in ((0, "minimal", {"enable_thinking": False}), (500, "low", {}), (20_000, "high", {})):
+        await ask(model_at(address), Expand(ROOT, thinking=budget, keep=40))
+        body = script.bodies[-1]
+        assert (body["thinking_token_budget"], body["thinking_budget_tokens"], body["reasoning_effort"]) == (budget, budget, effort)
+        assert body["chat_template_kwargs"] == {"thinking_budget": budget, **more}
+        assert not {"keep", "bias", "logit_bias"} & set(body)
+
+
+# Standing inside a thought
+
+
+def mused(thinking: str) -> Thought:
+    return Thought("1", ROOT, thinking=thinking, finish="step")
+
+
+@pytest.mark.parametrize("width", [1, 5, 50])
+@pytest.mark.parametrize("way", ["continue_final_message", "template"])
+async def test_an_open_thought_is_gone_on_with(address: Address, script: Script, way: str, width: int) -> None:
+    reply = " is 42.\n</think>\n\nIt is 42."
+    script.continues = {way}
+    script.tokens = lambda body, child: [reply[i : i + width] for i in range(0, len(reply), width)]
+    samples, pieces = await ask(model_at(address), Expand(mused("Six sevens"), n=2))
+    assert [(s.thinking, s.text, s.finish) for s in samples] == [(" is 42.\n", "It is 42.", "done")] * 2
+    assert "".join(p.text for p in pieces if p.thinking and p.index == 1) == " is 42.\n"
+    assert samples[1].spend.thinking + samples[1].spend.answer == -(-len(reply) // width)
+    (body,) = script.asked
+    assert str(body.get("prompt") or body["messages"][-1]["content"]).endswith("<think>Six sevens")
+
+
+async def test_an_open_thought_that_comes_as_reasoning_is_thinking(address: Address, script: Script) -> None:
+    script.continues, script.thoughts = {"continue_final_message"}, [" is", " 42."]
+    script.tokens = lambda body, child: ["\n\n", "It is", " 42."]
+    for swaps in (False, True):
+        model = model_at(address)
+        model._server.swaps = swaps
+        model._server.way = "continue_final_message"
+        (sample,), _ = await ask(model, Expand(mused("Six sevens")))
+        assert (sample.thinking, sample.text) == (" is 42.", "It is 42.")
+
+
+@pytest.mark.parametrize(
+    ("more", "thinking", "text", "finish"),
+    [
+        ({"until": "step"}, "Six.\n\n", "", "step"),
+        ({"until": 2}, "Six.\n\nSeven", "", "tokens"),
+        ({"stop": ("Seven",)}, "Six.\n\nSeven", "", "done"),
+        ({"stop": ("</think>",)}, "Six.\n\nSeven.", "", "done"),
+    ],
+)
+@pytest.mark.parametrize("own_field", [False, True])
+async def test_a_thought_ends_where_the_op_ends_it(
+    address: Address, script: Script, own_field: bool, more: dict[str, Any], thinking: str, text: str, finish: str
+) -> None:
+    thought = ["Six.\n\n", "Seven", "."]
+    script.thoughts = thought if own_field else []
+    script.tokens = lambda body, child: ["It", " is\n\n42."] if own_field else ["<think>" + thought[0], *thought[1:], "</think>", "\n\nIt"]
+    (sample,), _ = await ask(model_at(address), Expand(ROOT, **more))
+    assert (sample.thinking, sample.text, sample.finish) == (thinking, text, finish)
+
+
+async def test_the_empty_line_after_a_thought_ends_no_step(address: Address, script: Script) -> None:
+    script.continues = {"trailing"}
+    script.tokens = lambda body, child: ["seven.\n", "</think>", "\n\n", "It is\n", "\n42."]
+    (sample,), _ = await ask(model_at(address), Expand(mused("Six "), until="step"))
+    assert (sample.thinking, sample.text, sample.finish) == ("seven.\n", "It is\n\n", "step")
+
+
+async def test_a_server_that_tells_its_stop_at_the_end_of_a_thought(address: Address, script: Script) -> None:
+    for met in ("</think>", "Seven"):
+        events: list[Any] = [{"choices": [{"index": 0, "delta": {"content": "<think>Six "}, "finish_reason": None}]}]
+        events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": met}]})
+        script.faults = [raw("".join(f"data: {json.dumps(e)}\n\n" for e in events))]
+        (sample,), _ = await ask(model_at(address), Expand(ROOT, stop=(met,)))
+        assert (sample.thinking, sample.text, sample.finish) == ("Six " + met.removeprefix("</think>"), "", "done")
+
+
+async def test_no_thinking_closes_an_open_thought(address: Address, script: Script) -> None:
+    script.continues = {"trailing"}
+    (sample,), _ = await ask(model_at(address), Expand(mused("Six sevens"), thinking=0))
+    assert (sample.thinking, sample.text) == ("", "Hello world")
+    assert script.asked[-1]["messages"][-1]["content"] == "<think>Six sevens\n</think>\n\n"
+
+
+async def test_an_open_thought_beyond_its_cap_is_closed_as_one(address: Address, script: Script) -> None:
+    script.continues = {"trailing"}
+    script.tokens = lambda body, child: ["It is 42."] if "</think>" in str(body["messages"][-1]["content"]) else [" hm"] * 9
+    (sample,), _ = await ask(model_at(address), Expand(mused("Six"), thinking=3, max_tokens=300))
+    assert (sample.thinking, sample.text) == (" hm" * 4, "It is 42.")
+    assert script.asked[-1]["messages"][-1]["content"] == "<think>Six hm hm hm hm\n</think>\n\n"
+
+
+async def test_a_thought_that_the_template_opened_is_told_apart_and_expected_from_then_on(address: Address, script: Script) -> None:
+    said = ["Six sevens.\n", "\nIt is 42.\n", "</think>", "\n\n", "It", " is 42."]
+    script.tokens = lambda body, child: said
+    model = model_at(address)
+    samples, _ = await ask(model, Expand(ROOT, n=2))
+    assert [(s.thinking, s.text, s.spend.thinking) for s in samples] == [("Six sevens.\n\nIt is 42.\n", "It is 42.", 4)] * 2
+    assert "template" in model.findings["thought"]
+    (sample,), pieces = await ask(model, Expand(ROOT))
+    assert "".join(p.text for p in pieces if p.thinking) == sample.thinking == samples[0].thinking
+    (sample,), _ = await ask(model, Expand(ROOT, until="step"))
+    assert (sample.thinking, sample.text, sample.finish) == ("Six sevens.\n\n", "", "step")
+    said = ["It is", " 42."]
+    (sample,), _ = await ask(model, Expand(ROOT))
+    assert (sample.thinking, sample.text, sample.spend.thinking) == ("", "It is 42.", 0), "an answer without a thought"
+    (sample,), _ = await ask(model, Expand(ROOT, thinking=0))
+    assert (sample.thinking, sample.text) == ("", "It is 42.")
+
+
+@pytest.mark.parametrize("reply", ["Write </think> to end a thought.\n", "`\n<think>\nhm\n</think>\n`", "a\n</think>\nb\n</think>\nc"])
+async def test_a_closing_tag_that_may_be_text_is_text(address: Address, script: Script, reply: str) -> None:
+    script.tokens = lambda body, child: [reply]
+    (sample,), _ = await ask(model_at(address), Expand(ROOT))
+    assert (sample.thinking, sample.text) == ("", reply)
+
+
+async def test_a_thought_that_is_closed_by_the_last_token_is_closed(address: Address, script: Script) -> None:
+    script.tokens = lambda body, child: ["<think>", "Six", "</think>", "\n\n", "It"]
+    (sample,), _ = await ask(model_at(address), Expand(ROOT, until=3))
+    assert (sample.thinking, sample.text, sample.finish) == ("Six", "\n", "tokens")
+
+
+# Loops
+
+
+@pytest.mark.parametrize("head", ["", "<think>"])
+async def test_a_loop_is_found_and_the_connection_closed(address: Address, script: Script, head: str) -> None:
+    script.tokens = lambda body, child: [head, *["Let", " me", " see.", "\n"] * 400]
+    (sample,), _ = await ask(model_at(address), Expand(ROOT, max_tokens=5000))
+    assert sample.finish == "loop"
+    assert bool(sample.thinking) == bool(head)
+    assert 96 <= sample.spend.tokens < 200
+    assert sample.spend.estimated
+
+
+async def test_a_loop_among_several_children_ends_alone(address: Address, script: Script) -> None:
+    script.tokens = lambda body, child: ["Let", " me", " see. "] * 100 if child == 0 else ["It is", " 42."]
+    samples, _ = await ask(model_at(address), Expand(ROOT, n=2, max_tokens=400))
+    assert [s.finish for s in samples] == ["loop", "done"]
+    assert samples[1].text == "It is 42."
+
+
+# Logit bias
+
+
+@pytest.mark.parametrize(("usage", "asked"), [("sum", 7), ("each", 14)])
+async def test_words_are_biased_by_their_first_tokens(address: Address, script: Script, usage: str, asked: int) -> None:
+    script.usage = usage  # vLLM's or llama.cpp's
+    script.vocabulary = {"wait": [5, 6], " wait": [7, 6], "Wait": [8], " Wait": [9], " ": [1], "But": [10], " But": [1, 10]}
+    model = model_at(address)
+    op = Expand(ROOT, bias=(("wait", -3.0), ("But", -500.0)))
+    for _ in range(2):
+        (sample,), _ = await ask(model, op)
+        assert sample.text == "Hello world"
+        assert script.bodies[-1]["logit_bias"] == {"5": -3.0, "7": -3.0, "8": -3.0, "9": -3.0, "10": -100.0}
+    assert script.paths.count("/tokenize") == asked, "asked once"
+    assert "logit_bias" not in model.findings
+
+
+@pytest.mark.parametrize("vocabulary", [None, {}])
+async def test_a_server_that_tells_no_tokens_is_one_clear_error(address: Address, script: Script, vocabulary: Any) -> None:
+    script.vocabulary = vocabulary
+    model = model_at(address)
+    for _ in range(2):
+        with pytest.raises(Unsupported, match="use a strategy without it"):
+            await ask(model, Expand(ROOT, bias=(("Wait", -3.0),)))
+    assert script.paths == ["/tokenize"] * 2
+    assert "logit_bias" in model.findings
+
+
+async def test_a_bias_that_is_refused_is_one_clear_error(address: Address, script: Script) -> None:
+    script.vocabulary, script.refuses = {" ": [1], "Wait": [8], " Wait": [9]}, {"logit_bias"}
+    model = model_at(address)
+    (failure,), _ = await ask(model, Expand(ROOT, bias=(("Wait", -3.0),)))
+    assert isinstance(failure.error, Unsupported)
+    assert "refuses a logit bias" in str(failure.error)
+    with pytest.raises(Unsupported, match="takes no logit bias"):
+        await ask(model, Expand(ROOT, bias=(("Wait", -3.0),)))
+    assert len(script.bodies) == 1
+
+
+async def test_a_tokenizer_that_fails_is_no_answer(address: Address, script: Script) -> None:
+    script.vocabulary, script.faults_of_tokenizer = {" ": [1], "Wait": [8], " Wait": [9]}, [refuse(503, "loading")]
+    model = model_at(address)
+    with pytest.raises(ModelUnavailable, match="503"):
+        await ask(model, Expand(ROOT, bias=(("Wait", -3.0),)))
+    (sample,), _ = await ask(model, Expand(ROOT, bias=(("Wait", -3.0),)))
+    assert sample.text == "Hello world"
+
+
 # Retries, and errors that are never text
 
 
@@ -744,7 +936,7 @@ JSON = st.recursive(
     st.lists(st.dictionaries(st.sampled_from(["delta", "message", "logprobs", "finish_reason", "stop_reason", "text"]), JSON), max_size=6)
 )
 def test_no_shape_of_a_choice_breaks_a_reply(choices: list[dict[str, Any]]) -> None:
-    reply = Reply(0, limit=3, stops=("a",), step=True)
+    reply = Reply(0, limit=3, stops=("a",), step=True, inside=bool(len(choices) % 2))
     pieces = [piece for choice in choices for piece in reply.feed(choice)]
     assert "".join(p.text for p in pieces if not p.thinking) == reply.text
     assert "".join(p.text for p in pieces if p.thinking) == reply.thinking

@@ -49,6 +49,10 @@ async def grow(model: OpenVINO, op: Expand, seeds: Sequence[int] = ()) -> tuple[
     return [samples[i] for i in range(op.n)], pieces
 
 
+def prompt(model: OpenVINO, op: Expand) -> list[int]:
+    return model._turns.begin(op).ids
+
+
 def child(parent: Thought, op: Expand, sample: Sample, model: OpenVINO) -> Thought:
     text = op.force + sample.text
     return Thought(
@@ -78,12 +82,12 @@ class TestOnRealWeights:
         ids = sample.ids[:-1] if sample.ids[-1] in model._engine.ends else sample.ids
         before = model._engine.computed
         again = Expand(child(ROOT, first, sample, model), 2, max_tokens=8, temperature=0.0)
-        assert model._prompt(again) == [*model._prompt(first), *ids], "continued, not restarted"
+        assert prompt(model, again) == [*prompt(model, first), *ids], "continued, not restarted"
         more, _ = await grow(model, again)
         assert model._engine.computed - before <= 2 * BLOCK
-        assert all(one.spend.prompt == len(model._prompt(first)) + len(ids) for one in more)
+        assert all(one.spend.prompt == len(prompt(model, first)) + len(ids) for one in more)
         forced = replace(again, force=" So")
-        assert model._prompt(forced) == [*model._prompt(again), *model._engine.encode(" So")]
+        assert prompt(model, forced) == [*prompt(model, again), *model._engine.encode(" So")]
 
     async def test_what_is_told_adds_up(self, model: OpenVINO) -> None:
         samples, pieces = await grow(model, Expand(ROOT, 3, max_tokens=40))
@@ -115,6 +119,20 @@ class TestOnRealWeights:
         root = root_of(Question.of("What is the capital of France?"))
         [sample], _ = await grow(model, Expand(root, 1, force="The capital of France is", max_tokens=6, temperature=0.0))
         assert sample.text.startswith(" Paris")
+
+    async def test_a_forced_thought_is_closed_at_its_cap_and_gone_on_with(self, model: OpenVINO) -> None:
+        op = Expand(ROOT, 2, force="<think>\n", thinking=10, max_tokens=40)
+        samples, pieces = await grow(model, op)
+        for sample in samples:
+            mine = [piece for piece in pieces if piece.index == sample.index]
+            assert sample.thinking
+            assert "</think>" not in sample.thinking + sample.text
+            assert 10 <= sample.spend.thinking < 20
+            assert sum(piece.tokens for piece in mine) == len(sample.ids) == len(sample.logprobs) == sample.spend.tokens <= 40
+            assert "".join(piece.text for piece in mine if piece.thinking) == sample.thinking
+        node = replace(child(ROOT, op, samples[0], model), text=samples[0].text, thinking="\n" + samples[0].thinking)
+        own = [one for one in samples[0].ids if one not in model._engine.ends]
+        assert prompt(model, Expand(node)) == [*prompt(model, op), *own], "the very tokens, those that closed the thought with them"
 
     async def test_stop_strings_end_an_answer_and_are_kept(self, model: OpenVINO) -> None:
         [sample], _ = await grow(model, Expand(ROOT, 1, stop=("clips",), max_tokens=60, temperature=0.0))

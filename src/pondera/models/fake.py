@@ -4,7 +4,8 @@
     Fake(lambda op, index, seed: f"seed {seed}")                   a reply made of what was asked
     Fake()                                                         chance: short sums, right more often than not, from the seed alone
 
-A token is a word with the white space before it.
+A token is a word with the white space before it. A reply that begins with `<think>...</think>`, or that goes on inside an open thought
+(until `</think>`), is a thinking model's; its tags cost nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from pondera.errors import PonderaError
+from pondera.models.thinking import divide
 from pondera.ops import Expand
 from pondera.ports import Failure, Piece, Sample
-from pondera.thought import Finish, Price, Spend, dialogue
+from pondera.thought import CLOSE, Finish, Price, Spend, dialogue, musing
 
 Reply = str | PonderaError
 Script = Callable[[Expand, int, int], Reply]
@@ -47,14 +49,14 @@ class Fake:
                 if isinstance(reply, PonderaError):
                     yield Failure(index, reply, Spend(prompt=prompt))
                     continue
-                words, finish = _cut(op, reply)
-                for word in words:
+                thoughts, words, finish = _cut(op, reply)
+                for i, word in enumerate([*thoughts, *words]):
                     await asyncio.sleep(self.latency)
-                    yield Piece(index, word, 1)
-                logprobs = tuple(-0.01 * (1 + (seed + i) % 50) for i in range(len(words)))
-                ids = tuple(len(word) for word in words)
-                spend = Spend(prompt=prompt, answer=len(words), calls=1)
-                yield Sample(index, "".join(words), finish, spend, ids=ids, logprobs=logprobs)
+                    yield Piece(index, word, 1, thinking=i < len(thoughts))
+                logprobs = tuple(-0.01 * (1 + (seed + i) % 50) for i in range(len(thoughts) + len(words)))
+                ids = tuple(len(word) for word in [*thoughts, *words])
+                spend = Spend(prompt=prompt, thinking=len(thoughts), answer=len(words), calls=1)
+                yield Sample(index, "".join(words), finish, spend, "".join(thoughts), ids, logprobs)
         finally:
             self.open -= 1
 
@@ -77,18 +79,33 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\s*\S+|\s+$", text)
 
 
-def _cut(op: Expand, reply: str) -> tuple[list[str], Finish]:
-    """The words of a reply, ended where the op ends it."""
-    finish: Finish = "done"
+def _cut(op: Expand, reply: str) -> tuple[list[str], list[str], Finish]:
+    """The words of a reply, those of its thought apart, ended where the op ends it."""
+    inside = musing(dialogue(op.node, op.say)[1] + op.force)
+    thinking, text, closed = divide(reply, inside)
+    thought, finish = _end(op, "".join(_words(thinking)[: op.thinking]))
+    if not finish and closed and CLOSE in op.stop and (inside or thinking):
+        finish = "done"
+    if finish:
+        text = ""
+    else:
+        text, finish = _end(op, text)
+    thoughts, words = _words(thought), _words(text)
+    most = min(op.until, op.max_tokens) if isinstance(op.until, int) else op.max_tokens
+    if len(thoughts) + len(words) > most:
+        finish = "tokens" if isinstance(op.until, int) and op.until <= op.max_tokens else "length"
+    return thoughts[:most], words[: max(0, most - len(thoughts))], finish or "done"
+
+
+def _end(op: Expand, text: str) -> tuple[str, Finish | None]:
+    """A thought or an answer up to where the op ends it, None where it does not."""
+    finish: Finish | None = None
     for stop in op.stop:
-        if stop in reply:
-            reply = reply[: reply.index(stop) + len(stop)]
-    if op.until == "step" and STEP in reply.strip():
-        reply, finish = reply[: reply.index(STEP, len(reply) - len(reply.lstrip())) + len(STEP)], "step"
-    words = _words(reply)
-    if isinstance(op.until, int) and len(words) > op.until <= op.max_tokens:
-        return words[: op.until], "tokens"
-    return (words[: op.max_tokens], "length") if len(words) > op.max_tokens else (words, finish)
+        if stop in text:
+            text, finish = text[: text.index(stop) + len(stop)], "done"
+    if op.until == "step" and STEP in text.strip():
+        text, finish = text[: text.index(STEP, len(text) - len(text.lstrip())) + len(STEP)], "step"
+    return text, finish
 
 
 def _chance(op: Expand, rng: random.Random) -> str:

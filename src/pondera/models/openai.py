@@ -15,13 +15,15 @@ from dataclasses import replace
 from typing import Any
 
 from pondera.errors import BadInput, ModelError, ModelUnavailable, PonderaError, Unsupported
+from pondera.models.openai_bias import offsets
 from pondera.models.openai_call import Caller, Child, Emit, Event, Request
 from pondera.models.openai_probe import PROBE_ASKED, PROBE_BOUND, PROBE_OPEN, PROBE_TOKENS, WAYS, Server, Way, message, open_prompt
-from pondera.models.openai_reply import BOUNDARY, CLOSE, OPEN, Reply, Usage
+from pondera.models.openai_reply import Reply
+from pondera.models.openai_usage import Usage
 from pondera.models.openai_wire import Broken, Refused, Wire
 from pondera.ops import Expand
 from pondera.ports import Failure, Sample
-from pondera.thought import Price, Question, Spend, dialogue, root_of
+from pondera.thought import CLOSE, OPEN, Price, Question, Spend, dialogue, musing, root_of
 
 DEFAULT_URL = "https://api.openai.com/v1"
 RESERVED = {"model", "messages", "prompt", "n", "stream", "stream_options", "max_tokens", "max_completion_tokens"}
@@ -106,7 +108,10 @@ class OpenAI:
     async def _grow(self, op: Expand, seeds: Sequence[int], emit: Emit) -> None:
         """All children: as many as can be in one call, the rest each in a call of its own."""
         turns, reply = dialogue(op.node, op.say)
-        request = await self._opened(Request(op, turns), reply + op.force)
+        begun = reply + op.force
+        if op.thinking == 0 and musing(begun):
+            begun = closed(begun)
+        request = await self._opened(Request(op, turns, bias=await self._bias(op)), begun)
         limit = min(op.max_tokens, op.until) if isinstance(op.until, int) else op.max_tokens
         children = [Child(i, seed, limit, self._caller.reply(request, i, limit)) for i, seed in enumerate(seeds)]
         self._unpaid(children[0])
@@ -175,6 +180,12 @@ class OpenAI:
     def _whole_bill(self, child: Child, bill: Spend) -> Spend:
         whole = child.lost + bill
         return replace(whole, calls=1) if whole.tokens or whole.prompt else whole
+
+    async def _bias(self, op: Expand) -> dict[str, float]:
+        try:
+            return await offsets(self._wire, self._server, self.name, op.bias)
+        except (Refused, Broken) as failure:
+            raise self._caller.exhausted(failure, 1) from failure
 
     async def _opened(self, request: Request, begun: str) -> Request:
         """The request with an open assistant turn, in the way that works here. Raises Unsupported where none does."""
@@ -245,7 +256,8 @@ class OpenAI:
         child.reply = Reply(child.index, 1, usage=Usage(0, 0, 0), finish="length", closed=True, ended=True)
         if child.limit < 1:
             return
-        begun = f"{OPEN}\n{thought.thinking.strip()}\n{CLOSE}{BOUNDARY}{request.begun}"
+        inside = musing(request.begun)
+        begun = closed(request.begun + thought.thinking) if inside else closed(f"{OPEN}\n{thought.thinking.strip()}") + request.begun
         try:
             forced = await self._opened(replace(request, op=replace(request.op, thinking=0)), begun)
             self._unpaid(child)
@@ -253,6 +265,11 @@ class OpenAI:
             await self._caller.ask(forced, [child], emit)
         except Unsupported:
             self._server.findings["thinking"] = "the cap on thinking is ignored by the server: the stream is cut, and there is no answer"
+
+
+def closed(begun: str) -> str:
+    """An open turn whose thought is ended here."""
+    return f"{begun.rstrip()}\n{CLOSE}\n\n"
 
 
 def answered_no(error: ModelError, way: Way) -> bool:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pondera.errors import ContextOverflow, ModelError, ModelUnavailable
+from pondera.errors import ContextOverflow, ModelError, ModelUnavailable, Unsupported
+from pondera.models.openai_bias import MEND, refuses_bias
 from pondera.models.openai_probe import Server, Way, chat, overflows
-from pondera.models.openai_reply import Reply, Usage, settle, usage_of
+from pondera.models.openai_reply import Reply, settle
+from pondera.models.openai_usage import Usage, usage_of
 from pondera.models.openai_wire import Broken, Refused, Wire, pause
 from pondera.ops import Expand
 from pondera.ports import Failure, Piece, Sample
-from pondera.thought import Finish, Message, Spend
+from pondera.thought import Finish, Message, Spend, musing
 
 Event = Piece | Sample | Failure
 Emit = Callable[[Event], None]
@@ -59,6 +61,7 @@ class Request:
     way: Way | None = None
     echo: str = ""
     prompt: str = ""  # rendered, for /completions
+    bias: Mapping[str, float] = field(default_factory=dict)  # offsets of logits by token
 
     def bytes(self) -> int:
         """The length of all the turns in UTF-8."""
@@ -83,8 +86,20 @@ class Caller:
     def reply(self, request: Request, index: int, limit: int, budget: float | None = None) -> Reply:
         op = request.op
         cap = budget if budget is not None else math.inf if op.thinking is None else op.thinking
-        swapped = bool(request.begun) and self.server.swaps
-        return Reply(index, limit, op.stop, op.until == "step", cap, request.echo, bool(request.begun), swapped)
+        begun, inside = request.begun, musing(request.begun)
+        assumed = not begun and self.server.opens and op.thinking != 0
+        return Reply(
+            index,
+            limit,
+            op.stop,
+            op.until == "step",
+            cap,
+            request.echo,
+            plain=bool(begun) and not inside,
+            swapped=bool(begun) and not inside and self.server.swaps,
+            inside=inside or assumed,
+            assumed=assumed,
+        )
 
     async def ask(self, request: Request, children: list[Child], emit: Emit) -> None:
         """Make one call until it ends: without what the server refuses, and again after what passes.
@@ -103,6 +118,8 @@ class Caller:
                     if len(children) > 1 and not self.server.takes_n:
                         return
                     continue
+                if request.bias and refuses_bias(refusal, self.server):
+                    raise Unsupported(f"The server at {self.wire.host} refuses a logit bias: {MEND}") from refusal
                 if not refusal.transient or refusal.code == "insufficient_quota":
                     raise await self.refused(refusal) from refusal
                 failure = refusal
@@ -132,6 +149,8 @@ class Caller:
     def _body(self, request: Request, children: list[Child]) -> dict[str, Any]:
         limit = min(c.limit for c in children)
         body = self.server.body(self.name, request.op, len(children), children[0].seed, limit, self.extra)
+        if request.bias:
+            body["logit_bias"] = dict(request.bias)
         if request.way == "template":
             body["prompt"] = request.prompt
             if "logprobs" in body:
@@ -177,6 +196,9 @@ class Caller:
         """Count what came back from a call that ended as it should."""
         replies = [c.reply for c in children]
         self.server.tells_stop = self.server.tells_stop or any(r.tells for r in replies)
+        if any(r.unopened for r in replies):
+            self.server.opens = True
+            self.server.findings["thought"] = "the thought is opened by the server's template: it is told apart by its closing tag"
         silent = [r for r in replies if not r.touched and not r.closed]
         if len(replies) > 1 and 0 < len(silent) < len(replies):
             self.server.ignores_n("ignored")

@@ -67,6 +67,9 @@ class Server:
     way: Way | Literal["none"] | None = None
     echoes: bool = False
     swaps: bool = False
+    opens: bool = False  # the template opens the thought, whose closing tag comes in the text
+    biases: bool = True
+    tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of words, by its tokenizer
     findings: dict[str, str] = field(default_factory=dict)
 
     def adapt(self, refusal: Refused, body: dict[str, Any]) -> bool:

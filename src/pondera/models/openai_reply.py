@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pondera.models.openai_usage import Usage, said, tokens_of, whole
+from pondera.models.repetition import EVERY, loop
+from pondera.models.thinking import Splitter
 from pondera.ports import Piece
-from pondera.thought import Finish, Spend
+from pondera.thought import CLOSE, OPEN, Finish, Spend
 
 BOUNDARY = "\n\n"
-OPEN, CLOSE = "<think>", "</think>"
+RECENT = 2048  # chunks in which a loop is looked for
+UNOPENED = re.compile(rf"(?:^|\n){CLOSE}[ \t]*\n")  # a closing tag in a line of its own
 ENDS = {"stop": "done", "eos": "done", "end_turn": "done", "stop_sequence": "done", "length": "length", "max_tokens": "length"}
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as the server counts them; `reasoning` is the part of `completion` that was thought, None where it does not say."""
-
-    prompt: int
-    cached: int
-    completion: int
-    reasoning: int | None = None
 
 
 @dataclass(slots=True)
@@ -40,6 +35,8 @@ class Reply:
     echo: str = ""
     plain: bool = False  # no leading block of thinking is looked for: a partial answer goes on
     swapped: bool = False
+    inside: bool = False  # it begins in a thought
+    assumed: bool = False  # `inside` is what this server did before
     finish: Finish | None = None
     failure: str = ""
     closed: bool = False  # nothing more of it is wanted
@@ -57,13 +54,17 @@ class Reply:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     precise: bool = True  # every chunk told the log-probabilities of its tokens
-    held: str = ""
-    mode: str = ""
+    unopened: bool = False  # the text held the end of a thought that the template had opened
+    reasoned: bool = False  # thinking came in a field of its own
+    answered: bool = False
+    heard: str = ""  # of the echo
     tail: str = ""
     inked: bool = False
+    looked: int = 0
+    splitter: Splitter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.mode = "echo" if self.echo else "text" if self.plain else "start"
+        self.splitter = Splitter(self.inside, "text" if self.plain else "start")
 
     @property
     def text(self) -> str:
@@ -101,47 +102,52 @@ class Reply:
         self.precise = self.precise and bool(tokens)
         self.logprobs += [logprob for _, logprob in tokens]
         self.ids += [name for name, _ in tokens if name is not None]
-        more, text = self._split(text)
-        thought += more
-        self.thoughts.append(thought)
-        text = self._until_stop(text)
-        self.texts.append(text)
-        thinks = not text and (bool(thought) or self.mode in ("think", "gap"))
+        thought, text = self._split(text, thought)
+        thinks = not text and (bool(thought) or self.splitter.mode in ("think", "gap"))
         self.counted_thinking += count if thinks else 0
-        if thinks and self.counted_thinking > self.budget:
+        if thinks and self.counted_thinking > self.budget and not self.closed:
             self.closed = self.overthought = True
         pieces = [Piece(self.index, thought, count if thinks else 0, thinking=True)] if thought else []
-        return [*pieces, Piece(self.index, text, 0 if thinks else count)] if text or not thinks else pieces
+        pieces += [Piece(self.index, text, 0 if thinks else count)] if text or not thinks else []
+        self._look_back(text)
+        return pieces
 
-    def _split(self, new: str) -> tuple[str, str]:
-        """Thinking and text of what arrived in the content, where a leading block of thinking may stand."""
-        held, self.held = self.held + new, ""
-        if self.mode == "echo":
+    def _split(self, new: str, reasoning: str) -> tuple[str, str]:
+        """Thinking and text of what arrived, up to where they are to end; kept."""
+        if self.echo:
+            held = self.heard + new
             if len(held) < len(self.echo) and self.echo.startswith(held):
-                self.held = held
-                return "", ""
-            held, self.mode = held.removeprefix(self.echo), "text"
-        if self.mode == "start":
-            bare = held.lstrip()
-            if bare.startswith(OPEN):
-                held, self.mode = bare.removeprefix(OPEN), "think"
-            elif OPEN.startswith(bare):
-                self.held = held
-                return "", ""
+                self.heard, new = held, ""
             else:
-                self.mode = "text"
-        thought = ""
-        if self.mode == "think":
-            thought, closing, rest = held.partition(CLOSE)
-            if not closing:  # the beginning of a closing tag may stand at the end
-                keep = next((k for k in range(len(CLOSE) - 1, 0, -1) if held.endswith(CLOSE[:k])), 0)
-                self.held = held[len(held) - keep :]
-                return held[: len(held) - keep], ""
-            held, self.mode = rest, "gap"
-        if self.mode == "gap":
-            held = held.lstrip()
-            self.mode = "text" if held else "gap"
-        return thought, held
+                new, self.echo, self.heard = held.removeprefix(self.echo), "", ""
+        self.reasoned = self.reasoned or bool(reasoning)
+        if self.inside and self.reasoned and new and not self.splitter.closed:
+            self.splitter.mode = "gap"  # the server tells them apart, and has kept the closing tag
+        more, text = self.splitter.feed(new)
+        thought = self._until_stop(reasoning + more)
+        self.thoughts.append(thought)
+        if not self.closed and CLOSE in self.stops and self.splitter.closed and (any(self.thoughts) or self.inside):
+            self.closed, self.finish = True, "done"
+        if self.closed:
+            return thought, ""
+        if text and not self.answered:
+            self.answered, self.tail, self.inked = True, "", False
+        text = self._until_stop(text)
+        self.texts.append(text)
+        return thought, text
+
+    def _look_back(self, text: str) -> None:
+        """What only shows from a distance: the end of a thought that the template had opened, and a loop."""
+        if "\n" in text and not (self.plain or self.inside or self.reasoned or self.unopened) and CLOSE in "".join(self.texts[-16:]):
+            whole = "".join(self.texts)
+            if (end := UNOPENED.search(whole)) and whole.count(CLOSE) == 1 and OPEN not in whole:
+                self.unopened, self.counted_thinking = True, self.counted
+                self.thoughts, self.texts = [whole[: end.start()] + "\n"], [whole[end.end() :].lstrip()]
+                self.splitter.mode = "text" if self.texts[0] else "gap"
+        if not self.closed and self.counted >= self.looked + EVERY:
+            self.looked = self.counted
+            if loop("".join((self.texts if self.answered else self.thoughts)[-RECENT:])):
+                self.closed, self.finish = True, "loop"
 
     def _until_stop(self, new: str) -> str:
         """What of new text belongs to the answer: all of it, or up to and with the first stop."""
@@ -170,17 +176,20 @@ class Reply:
         if self.closed:
             return []
         self.closed = True
-        pieces: list[Piece] = []
-        if self.held:  # it was no tag after all
-            held, self.held = self.held, ""
-            kept = "" if self.mode == "think" else self._until_stop(held)
-            (self.thoughts if self.mode == "think" else self.texts).append(kept or held)
-            pieces = [Piece(self.index, kept or held, 0, thinking=self.mode == "think")]
-            if self.finish:
-                return pieces
-        if isinstance(met, str) and met in self.stops and not self.text.endswith(met):
-            self.texts.append(met)
-            pieces.append(Piece(self.index, met, 0))
+        thought, text = self.splitter.rest()  # it was no tag after all
+        text = self._until_stop(self.heard + text)
+        if isinstance(met, str) and met in self.stops and met != CLOSE and not (self.thinking + self.text + thought + text).endswith(met):
+            thought, text = (thought + met, text) if self.splitter.mode == "think" else (thought, text + met)
+        if self.assumed and self.splitter.mode == "think" and not self.reasoned and ENDS.get(reason) == "done" and met != CLOSE:
+            text, thought = self.thinking + thought + text, ""  # a thought that never closed was none
+            self.thoughts, self.counted_thinking = [], 0
+        if self.splitter.mode == "gap" and ENDS.get(reason) == "length":
+            text += "\n"  # it says that the thought is closed
+        self.thoughts.append(thought)
+        self.texts.append(text)
+        pieces = [Piece(self.index, part, 0, thinks) for part, thinks in ((thought, True), (text, False)) if part]
+        if self.finish:
+            return pieces
         if self.called and not self.text.strip():
             self.failure = "The model answered only with a tool call, and tools are not run here yet: ask without tools."
         elif reason in ENDS or reason in ("tool_calls", "function_call"):
@@ -209,45 +218,6 @@ class Reply:
             answer=usage.completion - thinking,
             estimated=self.usage is None or not self.ended,
         )
-
-
-def whole(text: str) -> str:
-    """Text whose surrogate pairs, split between two events, are joined again, and whose lone halves are replaced."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def said(delta: Mapping[str, Any], name: str) -> str:
-    value = delta.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def tokens_of(told: Any) -> list[tuple[int | None, float]]:
-    """Ids (where told) and log-probabilities, in the shape of chat or of completions; nothing where any is missing."""
-    if not isinstance(told, dict):
-        return []
-    if isinstance(content := told.get("content"), list):
-        pairs = [(t.get("id"), t.get("logprob")) for t in content if isinstance(t, dict)]
-    else:
-        pairs = [(None, p) for p in flat] if isinstance(flat := told.get("token_logprobs"), list) else []
-    told_all = [(i if isinstance(i, int) else None, float(p)) for i, p in pairs if isinstance(p, int | float) and math.isfinite(p)]
-    return told_all if len(told_all) == len(pairs) else []
-
-
-def usage_of(told: Any) -> Usage | None:
-    """A usage object, or None where it makes no sense. Servers that count reasoning beside the completion are told by their total."""
-
-    def number(source: Any, name: str) -> int | None:
-        value = source.get(name) if isinstance(source, dict) else None
-        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-    prompt, completion = number(told, "prompt_tokens"), number(told, "completion_tokens")
-    if prompt is None or completion is None:
-        return None
-    cached = number(told.get("prompt_tokens_details"), "cached_tokens") or 0
-    reasoning = number(told.get("completion_tokens_details"), "reasoning_tokens")
-    if reasoning and number(told, "total_tokens") == prompt + completion + reasoning:
-        completion += reasoning
-    return Usage(prompt, cached, completion, reasoning)
 
 
 def split(total: int, weights: Sequence[int], caps: Sequence[float] = ()) -> list[int]:

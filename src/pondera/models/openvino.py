@@ -4,6 +4,10 @@ One thread a model serves every run of the process, so that the branches of one 
 one node share the node's KV cache: their common prompt is computed by one request of one token (a prefill), whose blocks all of them
 then find in the prefix cache; requests sent together that merely begin alike are treated so too. A path that is continued is sent as
 the very tokens that were generated, so it hits the cache again.
+
+A thought that reaches its cap is closed by force and its answer follows, as one child. The tokens that close it stand among its `ids`, with
+a log-probability of 0, and are billed as thinking, as they would be had the model written them: so all counts agree, and what is continued
+is what was there.
 """
 
 from __future__ import annotations
@@ -13,18 +17,18 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pondera.errors import ContextOverflow, Unsupported
 from pondera.models import weights
 from pondera.models.openvino_engine import Engine, Job
 from pondera.models.openvino_load import load
+from pondera.models.openvino_turn import Begun, Turns
+from pondera.models.thinking import Splitter, divide
 from pondera.ops import Expand
 from pondera.ports import Failure, Piece, Sample
-from pondera.thought import Finish, Message, Price, Spend, Thought, dialogue
+from pondera.thought import CLOSE, OPEN, Finish, Price, Spend
 
 STEP = "\n\n"
 _engines: dict[Path, tuple[Engine, int]] = {}
@@ -47,7 +51,7 @@ class OpenVINO:
             engine, users = _engines.get(self._source) or (load(ready, cache_gb or _room(), progress), 0)
             _engines[self._source] = (engine, users + 1)
         self._engine, self._closed = engine, False
-        self._text = lru_cache(4096)(engine.encode)  # turns and forced texts come again and again
+        self._turns = Turns(self.name, engine)
 
     def __repr__(self) -> str:
         return f"OpenVINO({self.name!r})"
@@ -67,32 +71,39 @@ class OpenVINO:
         engine.close()
 
     def prompt_bound(self, op: Expand) -> int:
-        return len(self._prompt(op))
+        return len(self._turns.begin(op).ids)
 
     async def sample(self, op: Expand, seeds: Sequence[int]) -> AsyncIterator[Piece | Sample | Failure]:
         if op.until == "latent":
             raise Unsupported("The embedded engine shows no hidden states: use a strategy without latent reasoning, or the torch engine.")
-        prompt = self._prompt(op)
+        if op.bias:
+            raise Unsupported("The embedded engine has no logit bias: use a strategy without it, or a server (vLLM, llama.cpp).")
+        begun = self._turns.begin(op)
         length = min(op.max_tokens, op.until) if isinstance(op.until, int) else op.max_tokens
-        length = self._fit(len(prompt), length)
-        stops = {*op.stop, STEP} if op.until == "step" else {*op.stop}
-        options = {"temperature": op.temperature, "top_p": op.top_p, "stop": stops}
-        branches = [_Branch(index, seed, prompt, length) for index, seed in enumerate(seeds)]
+        length = self._fit(len(begun.ids), length)
         heard: asyncio.Queue[Job] = asyncio.Queue()
-        jobs = self._engine.submit([branch.job(options, heard) for branch in branches])
-        owner = dict(zip(jobs, branches, strict=True))
+        branches = [_Branch(index, seed, op, begun, length, self._turns, heard) for index, seed in enumerate(seeds)]
+        owner: dict[Job, _Branch] = {}
         try:
+            for piece in (piece for one in branches for piece in one.open()):
+                yield piece
+            owner |= zip(self._engine.submit([branch.job() for branch in branches]), branches, strict=True)
             while owner:
                 job = await heard.get()
                 branch = owner.get(job)
                 if branch is None:
                     continue
-                for piece in branch.read(job, self._engine):
+                goes_on = job.over and branch.goes_on(job)
+                for piece in branch.read(job, last=job.over and not goes_on):
                     yield piece
                 if not job.over:
                     continue
                 del owner[job]
-                yield branch.whole(job, op, self._engine)
+                if goes_on:
+                    yield branch.close(job)
+                    owner |= zip(self._engine.submit([branch.job()]), [branch], strict=True)
+                else:
+                    yield branch.whole(job)
         finally:
             for job in owner:
                 job.cancel()
@@ -106,24 +117,6 @@ class OpenVINO:
             )
         return min(wanted, room)
 
-    def _prompt(self, op: Expand) -> list[int]:
-        """The tokens to continue: the template's, and then, of the open turn, those that were generated where they are known."""
-        turns, reply = dialogue(op.node, op.say)
-        ids = list(self._text(self._template(turns)))
-        if reply:
-            for node in op.node.turn:
-                ids += self._tokens(node)
-        return ids + list(self._text(op.force)) if op.force else ids
-
-    def _tokens(self, node: Thought) -> Sequence[int]:
-        if not node.ids or node.model != self.name:
-            return self._text(node.text)
-        ids = node.ids[:-1] if node.ids[-1] in self._engine.ends else node.ids
-        return (*self._text(node.forced), *ids) if node.forced else ids
-
-    def _template(self, turns: Sequence[Message]) -> str:
-        return self._engine.template([{**turn.extra, "role": turn.role, "content": turn.content} for turn in turns])
-
 
 def _room() -> int:
     """GiB for the KV cache: a tenth of the memory, 1 to 8."""
@@ -136,39 +129,88 @@ def _room() -> int:
 
 @dataclass(slots=True)
 class _Branch:
-    """A child being generated: what it began from and what was read of it."""
+    """A child being generated: what it began from and what was read of it. `ids` are those of an earlier job, whose thought was closed."""
 
     index: int
     seed: int
-    prompt: list[int]
+    op: Expand
+    begun: Begun
     length: int
+    turns: Turns
+    heard: asyncio.Queue[Job]
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    cached: int | None = None
     seen: int = 0
     shown: int = 0
+    splitter: Splitter = field(init=False)
 
-    def job(self, options: dict[str, Any], heard: asyncio.Queue[Job]) -> Job:
+    def __post_init__(self) -> None:
+        self.splitter = self.begun.splitter()
+
+    def open(self) -> list[Piece]:
+        """A thought that may not go on is closed before anything is generated."""
+        closing = self.turns.closing(self.begun.ids) if self.begun.inside and self.op.thinking == 0 else ()
+        return [self._force(closing)] if 0 < len(closing) < self.length else []
+
+    def job(self) -> Job:
         loop = asyncio.get_running_loop()
 
         def tell(job: Job) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is gone, and whoever waited with it
-                loop.call_soon_threadsafe(heard.put_nowait, job)
+                loop.call_soon_threadsafe(self.heard.put_nowait, job)
 
-        return Job(self.prompt, self.seed, self.length, tell, **options)
+        op, again = self.op, bool(self.ids)
+        stop = {*op.stop, STEP} if op.until == "step" else {*op.stop}
+        cap = None if again or self.begun.plain else op.thinking
+        prompt, length = [*self.begun.ids, *self.ids], self.length - len(self.ids)
+        self.seen = self.shown = 0
+        return Job(prompt, self.seed + again, length, tell, op.temperature, op.top_p, stop, self.begun.inside and not again, cap)
 
-    def read(self, job: Job, engine: Engine) -> list[Piece]:
+    def read(self, job: Job, last: bool) -> list[Piece]:
         """What is new since the last look; half a character waits for its other half."""
         ids, end = job.ids, len(job.ids)
-        text = engine.decode(ids[self.shown : end])
+        text = self.turns.engine.decode(ids[self.shown : end])
         fresh, self.seen = end - self.seen, end
         if text.endswith("\ufffd") and not job.over:
             return [Piece(self.index, "", fresh)] if fresh else []
         self.shown = end
-        return [Piece(self.index, text, fresh)] if fresh else []
+        thought, answer = self.splitter.feed(text)
+        if last:
+            more, rest = self.splitter.rest()
+            thought, answer = thought + more, answer + rest + self._mark(job)
+        thinks = not answer and (bool(thought) or self.splitter.mode in ("think", "gap"))
+        pieces = [Piece(self.index, thought, fresh if thinks else 0, thinking=True)] if thought or (thinks and fresh) else []
+        return [*pieces, Piece(self.index, answer, fresh)] if answer or (fresh and not thinks) else pieces
 
-    def whole(self, job: Job, op: Expand, engine: Engine) -> Sample | Failure:
-        spend = Spend(prompt=len(self.prompt), cached=job.cached or 0, answer=len(job.ids), calls=1)
+    def _mark(self, job: Job) -> str:
+        """A thought that is closed and has no answer yet gets a line break for one, which says so; unless its end was to be stopped at."""
+        return "\n" if self.splitter.mode == "gap" and job.stopped_by != CLOSE else ""
+
+    def goes_on(self, job: Job) -> bool:
+        """Whether a thought was cut at its cap, and there is room to close it and to answer."""
+        return job.capped and not job.fault and len(job.ids) + len(self.turns.closing(job.ids)) < self.length
+
+    def close(self, job: Job) -> Piece:
+        self.ids, self.logprobs, self.cached = list(job.ids), list(job.logprobs), job.cached
+        return self._force(self.turns.closing(job.ids))
+
+    def _force(self, closing: Sequence[int]) -> Piece:
+        self.ids += closing
+        self.logprobs += [0.0] * len(closing)
+        thought, _ = self.splitter.feed(self.turns.engine.decode(closing))
+        return Piece(self.index, thought, len(closing), thinking=True)
+
+    def whole(self, job: Job) -> Sample | Failure:
+        ids, logprobs = (*self.ids, *job.ids), (*self.logprobs, *job.logprobs)
+        text = self.turns.engine.decode(ids)
+        thinking, answer, _ = ("", text, True) if self.begun.plain else divide(text, self.begun.inside)
+        thought = self.turns.thought(ids) if not self.begun.plain and (self.begun.inside or text.lstrip().startswith(OPEN)) else 0
+        cached = min(len(self.begun.ids), (job.cached if self.cached is None else self.cached) or 0)
+        spend = Spend(len(self.begun.ids), cached, thought, len(ids) - thought, calls=1)
         if job.fault:
             return Failure(self.index, job.fault, spend)
-        return Sample(self.index, engine.decode(job.ids), _finish(job, op), spend, ids=tuple(job.ids), logprobs=tuple(job.logprobs))
+        return Sample(self.index, answer + self._mark(job), _finish(job, self.op), spend, thinking, ids, logprobs)
 
 
 def _finish(job: Job, op: Expand) -> Finish:
@@ -176,4 +218,8 @@ def _finish(job: Job, op: Expand) -> Finish:
         return "done"
     if job.stopped_by:
         return "step" if op.until == "step" and job.stopped_by == STEP and STEP not in op.stop else "done"
+    if job.looped:
+        return "loop"
+    if job.capped:  # with no room for an answer
+        return "tokens" if op.until == len(job.ids) <= op.max_tokens else "length"
     return "tokens" if isinstance(op.until, int) and op.until <= op.max_tokens else "length"

@@ -16,16 +16,20 @@ from typing import Any
 
 from pondera.errors import ModelError, ModelUnavailable, PonderaError, Unsupported
 from pondera.models.openvino_prefix import Known, families
+from pondera.models.repetition import EVERY, loops
+from pondera.thought import CLOSE, OPEN
 
 PART = 4096  # characters that are tokenized at once
 MOST = 8192  # tokens that the tokenizer gives at most
+RECENT = 2048  # tokens in which a loop is looked for
 
 
 @dataclass(eq=False, slots=True)
 class Job:
     """One sequence to generate. The engine's thread fills `ids` and `logprobs` and calls `tell` when there is more, or `over` is set.
 
-    It ends at the first of the `stop` strings that follows something else than white space, the token that holds its end included.
+    It ends at the first of the `stop` strings that follows something else than white space, the token that holds its end included; of
+    `cap` tokens where these are all thinking (`inside` says that it begins in a thought); and where it says the same over and over.
     """
 
     prompt: list[int]
@@ -35,12 +39,17 @@ class Job:
     temperature: float = 0.0
     top_p: float = 1.0
     stop: set[str] = field(default_factory=set)
+    inside: bool = False
+    cap: int | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     cached: int | None = None
     over: bool = False
     stopped_by_end: bool = False
     stopped_by: str = ""
+    capped: bool = False
+    looped: bool = False
+    looked: int = 0  # tokens that were there when a loop was looked for
     fault: PonderaError | None = None
     cancelled: bool = False
     handle: Any = None
@@ -58,6 +67,7 @@ class Engine:
     def __init__(self, genai: Any, pipeline: Any, tokenizer: Any, context: int, room: int) -> None:
         self.genai, self.pipeline, self.tokenizer, self.context = genai, pipeline, tokenizer, context
         self.ends = frozenset({tokenizer.get_eos_token_id(), *pipeline.get_config().stop_token_ids})
+        self.thinks = CLOSE in str(getattr(tokenizer, "chat_template", ""))  # the template is a thinking model's
         self.known = Known(room)
         self.computed = 0  # prompt tokens that were computed, not found in the cache, as the mirror of its table says
         self.wake = threading.Condition()
@@ -209,14 +219,37 @@ class Engine:
         self._follow()
 
     def _stopped(self, job: Job) -> bool:
-        """Whether a stop string has just come. The pipeline's own search misses some that span tokens, and cuts white space off."""
-        if not job.stop or job.cancelled:
+        """Whether it is to end before the model ends it."""
+        if job.cancelled:
             return False
-        tail = self.decode(job.ids[-max(map(len, job.stop)) - 4 :])
+        job.stopped_by = self._met(job)
+        if not job.stopped_by and job.cap is not None and len(job.ids) >= job.cap:
+            job.capped = self._thinking(job)
+        if not (job.stopped_by or job.capped) and len(job.ids) >= job.looked + EVERY:
+            job.looked = len(job.ids)
+            job.looped = loops(job.ids[-RECENT:])
+        return bool(job.stopped_by or job.capped or job.looped)
+
+    def _met(self, job: Job) -> str:
+        """The stop string that has just come. The pipeline's own search misses some that span tokens, and cuts white space off.
+
+        Tags of thinking are no words either: the empty line that follows a thought ends no step.
+        """
+        tail = self.decode(job.ids[-max(map(len, job.stop)) - 4 :]) if job.stop else ""
         for stop in sorted(job.stop):
-            if stop in tail and self.decode(job.ids).rpartition(stop)[0].strip():
-                job.stopped_by = stop
-                return True
+            if stop in tail:
+                before = self.decode(job.ids).rpartition(stop)[0].rpartition(CLOSE)[2]
+                if stop == CLOSE or before.strip().removeprefix(OPEN).strip():
+                    return stop
+        return ""
+
+    def _thinking(self, job: Job) -> bool:
+        """Whether all that was generated is thinking; where it is not, it need not be asked again."""
+        text = self.decode(job.ids)
+        if (job.inside or text.lstrip().startswith(OPEN)) and CLOSE not in text:
+            return True
+        if not OPEN.startswith(text.strip()):
+            job.cap = None
         return False
 
     def _finish(self, job: Job, state: Any) -> None:

@@ -125,7 +125,8 @@ async def main() -> None:
             for question in QUESTIONS:
                 turns["together"].append(await embedded(model, question, given.n, given.length, True))
                 if server:
-                    prompt = model._template(dialogue(root_of(Question.of(question)), CHAIN)[0])
+                    asked = dialogue(root_of(Question.of(question)), CHAIN)[0]
+                    prompt = model._engine.template([{"role": turn.role, "content": turn.content} for turn in asked])
                     turns["llama.cpp"].append(await llama(client, prompt, given.n, given.length))
                 else:
                     turns["one after another"].append(await embedded(model, question, given.n, given.length, False))

@@ -44,9 +44,11 @@ KNOWS: dict[str, set[str]] = {
     "runtime": {"drive", "errors", "events", "ledger", "ops", "ports", "thought"},
     "strategies": {"errors", "ops", "parse", "thought"},
     "models": {"errors", "ops", "ports", "thought"},
-    "verifiers": {"errors", "ops", "parse", "thought"},
+    "verifiers": {"errors", "ops", "parse", "strategies", "thought"},  # a verifier may have a question answered as strategies do
     "_dialect": set(),
     "sandbox": {"_dialect", "errors"},
+    "_candidate": {"_dialect"},
+    "unit_tests": {"_candidate", "_dialect", "errors", "sandbox"},
 }
 OPEN = {"", "cli", "plan", "terminal"}  # they bind and show the others; nothing knows them but each other
 

@@ -80,11 +80,32 @@ async def shared(root: Thought, *, workers: int = 4, rounds: int = 5) -> Thought
 
 STRATEGIES_TEXT = [
     "cot",
+    "few_shot(k=2)",
     "program",
+    "budget_forcing(least=30, most=60, waits=2)",
+    "early_exit(n=2, every=6, temperature=0.6)",
+    "steady(beta=20, step=12)",
     "vote(n=5)",
     "vote(n=6, over='chains', by='judge')",
     "vote(n=3, over='programs')",
+    "vote(n=4, by='scorer', top=0.5)",
     "best_of(n=4, by='scorer')",
+    "best_of(n=3, by='scorer', process='min')",
+    "tournament(n=4, by='judge')",
+    "beam(by='scorer', step=12)",
+    "lookahead(by='scorer', step=12)",
+    "dvts(by='scorer', step=12)",
+    "rebase(by='scorer', step=12)",
+    "particles(by='scorer', step=12)",
+    "gibbs(by='scorer', step=12, n=2)",
+    "mcts(by='scorer', rounds=6, step=12)",
+    "mcts(by='judge', value='both', prior=False, workers=2, rounds=4, step=12)",
+    "abmcts(by='scorer', rounds=6)",
+    "refine(turns=2)",
+    "refine(turns=2, by='judge')",
+    "revise(n=4)",
+    "cascade(n=3, m=2)",
+    "mixture(n=3)",
 ]
 
 

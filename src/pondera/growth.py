@@ -63,8 +63,10 @@ class _Ask:
     since: float
     open: set[int]
     begun: bool = False
-    text: dict[int, list[str]] = field(default_factory=dict)
+    text: dict[int, str] = field(default_factory=dict)
+    thought: dict[int, str] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
+    mused: dict[int, int] = field(default_factory=dict)  # of the tokens, those that were thinking
 
 
 @dataclass(eq=False, slots=True)
@@ -187,9 +189,10 @@ class Grower:
             return
         match one:
             case Piece(_, text, tokens, thinking):
-                if not thinking:
-                    ask.text.setdefault(index, []).append(text)
-                ask.tokens[index] = ask.tokens.get(index, 0) + tokens
+                said, counts = (ask.thought, (ask.tokens, ask.mused)) if thinking else (ask.text, (ask.tokens,))
+                said[index] = said.get(index, "") + text
+                for count in counts:
+                    count[index] = count.get(index, 0) + tokens
                 self.record.watch(Growing(f"{ask.growth.key}/{index}", one))
             case Failure(_, error, spend):
                 self._fail(ask, index, error, spend)
@@ -198,8 +201,7 @@ class Grower:
 
     def _gain(self, ask: _Ask, index: int, sample: Sample) -> None:
         op = ask.op
-        begun = "" if op.say else dialogue(op.node)[1]
-        thinking, text = spoken(begun, op.force) if op.force else ("", "")
+        thinking, text = _forced(op)
         thought = Thought(
             f"{ask.growth.key}/{index}",
             op.node,
@@ -227,14 +229,17 @@ class Grower:
 
     def _lose(self, ask: _Ask, index: int, why: str) -> None:
         """A child cut in flight: billed by what it was seen to generate where the model counts every token, else at its worst."""
-        op, key, text = ask.op, f"{ask.growth.key}/{index}", "".join(ask.text.get(index, ()))
-        tokens = ask.tokens.get(index, 0) if ask.model.exact else ask.hold.tokens
+        op, key, name = ask.op, f"{ask.growth.key}/{index}", ask.model.name
+        text, thinking = ask.text.get(index, ""), ask.thought.get(index, "")
+        tokens, mused = (ask.tokens.get(index, 0), ask.mused.get(index, 0)) if ask.model.exact else (ask.hold.tokens, 0)
         body: dict[str, Any] = {"error": ["Stop", f"cut off in flight ({why})"]}
-        if text:
-            made = Thought(key, op.node, op.say, op.force + text, op.force, finish="length", tokens=tokens, model=ask.model.name)
+        if text or thinking:
+            thought, spoke = _forced(op)
+            made = Thought(key, op.node, op.say, spoke + text, op.force, thought + thinking, "length", tokens, name)
             ask.growth.cut[index] = made
             body |= thought_to_json(made)
-        self._bill(ask, index, "lost", Spend(prompt=ask.growth.bound or 0, answer=tokens, estimated=True), body)
+        bill = Spend(prompt=ask.growth.bound or 0, thinking=mused, answer=tokens - mused, estimated=True)
+        self._bill(ask, index, "lost", bill, body)
         self.record.drop(key, body["error"][1])
 
     def _bill(self, ask: _Ask, index: int, status: str, spend: Spend, body: Mapping[str, Any]) -> None:
@@ -290,6 +295,11 @@ class Grower:
         for ask in list(self.asks):
             with contextlib.suppress(PonderaError):
                 self._hang_up(ask, why)
+
+
+def _forced(op: Expand) -> tuple[str, str]:
+    """What of an op's forced text is thinking, and what is answer."""
+    return spoken("" if op.say else dialogue(op.node)[1], op.force) if op.force else ("", "")
 
 
 def all_failed(causes: Sequence[BaseException]) -> PonderaError:

@@ -6,12 +6,26 @@ from typing import Any
 
 from pondera import parse
 from pondera.ops import Strategy
-from pondera.strategies.think import cot, program
-from pondera.strategies.vote import best_of, vote
+from pondera.strategies.beam import beam, dvts, lookahead, rebase
+from pondera.strategies.cascade import cascade, mixture
+from pondera.strategies.forcing import budget_forcing, early_exit
+from pondera.strategies.mcts import abmcts, mcts
+from pondera.strategies.particles import gibbs, particles
+from pondera.strategies.refine import refine, revise
+from pondera.strategies.think import cot, few_shot, program
+from pondera.strategies.underthinking import steady
+from pondera.strategies.vote import best_of, tournament, vote
 
-STRATEGIES = parse.registry({"best_of": best_of, "cot": cot, "program": program, "vote": vote}, "pondera.strategies")
+_OURS = (
+    *(cot, few_shot, program, budget_forcing, early_exit, steady),
+    *(vote, best_of, tournament, beam, lookahead, dvts, rebase, particles, gibbs),
+    *(refine, revise),
+    *(mcts, abmcts),
+    *(cascade, mixture),
+)
+STRATEGIES = parse.registry({function.__name__: function for function in _OURS}, "pondera.strategies")
 
-__all__ = ["STRATEGIES", "best_of", "cot", "program", "strategy", "vote"]
+__all__ = ["STRATEGIES", "strategy"]
 
 
 def strategy(text: str, **defaults: Any) -> Strategy:

@@ -7,11 +7,13 @@ answer is forced (`conclude`), which costs a few tokens that `keep` has set asid
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from pondera.errors import Unaffordable
 from pondera.ops import Expand, Key, Role, Score
 from pondera.strategies.think import CHAIN
 from pondera.strategies.vote import elect
-from pondera.thought import Thought
+from pondera.thought import CLOSE, Thought, dialogue, musing
 
 ANSWER = "\n\nThe final answer is \\boxed{"
 ENDING = 32  # tokens at most of a forced answer
@@ -49,3 +51,33 @@ async def choose(leaves: Sequence[Thought], scores: Sequence[float]) -> tuple[Th
     """The answer that weighs most among ended paths (weighted best-of-N), and its share of all weight."""
     keys = await Key(tuple(leaves))
     return elect(list(leaves), keys, [max(0.0, score) for score in scores])
+
+
+def inside(node: Thought) -> bool:
+    """Whether a path stands inside a thinking model's thought, which has begun and is not closed."""
+    return musing(dialogue(node)[1])
+
+
+def ending(node: Thought) -> str:
+    """What forces a path's answer: the thought is closed first where the path stands inside of one."""
+    return f"\n{CLOSE}{ANSWER}" if inside(node) else ANSWER
+
+
+def length(node: Thought) -> int:
+    """Tokens that were generated in the turn that a node ends."""
+    return sum(one.tokens for one in node.turn)
+
+
+async def finish(node: Thought, max_tokens: int) -> Thought:
+    """The answer of a path that goes no further.
+
+    The node itself where its model has answered. A thought that its model has ended is closed, and at most `max_tokens` of answer follow;
+    whatever was cut has its answer forced.
+    """
+    if node.done and inside(node):
+        with suppress(Unaffordable):
+            [node] = await Expand(node, force=f"\n{CLOSE}\n\n", max_tokens=max_tokens, temperature=0.0, keep=ENDING)
+    if node.done and not inside(node):
+        return node
+    [answer] = await Expand(node, say=fresh(node), force=ending(node), max_tokens=ENDING, temperature=0.0, stop=("\n",))
+    return answer

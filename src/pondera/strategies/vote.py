@@ -1,5 +1,11 @@
-"""Many answers, one choice: self-consistency (Wang et al. 2022, arXiv 2203.11171), weighted votes, and best-of-N (Cobbe et al. 2021,
-arXiv 2110.14168).
+r"""Many answers, one choice: self-consistency, weighted and filtered votes, best-of-N, and a knockout.
+
+With :math:`w_i` what branch i weighs and :math:`a_i` its answer, a vote chooses :math:`\arg\max_a \sum_{i: a_i = a} w_i`. All weights are 1
+in self-consistency (Wang et al. 2022, arXiv 2203.11171). Where a verifier gives them this is the verifier-weighted vote of DIVERSE (Li et
+al. 2022, arXiv 2206.02336), which Snell et al. 2024 (arXiv 2408.03314) call weighted best-of-N: that is `vote(by=...)` here. With `top`
+only the most confident share votes (DeepConf, Fu et al. 2025, arXiv 2508.15260). Best-of-N takes the one branch with the highest score
+(Cobbe et al. 2021, arXiv 2110.14168), by its outcome or by its steps (`process`; Lightman et al. 2023, arXiv 2305.20050). In a knockout two
+answers are compared at a time (Liu et al. 2025, arXiv 2501.13007).
 
 The votes may be cast by chains of thought, by programs, or by both: they fail in different ways, so a mix of them knows more.
 """
@@ -8,11 +14,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from pondera.errors import BadInput
-from pondera.ops import Key, Offer, Score, both
+from pondera.ops import Key, Offer, Role, Score, both
 from pondera.strategies.think import chains, programs
 from pondera.thought import Thought
+
+FOLDS: dict[str, Callable[[Sequence[float]], float]] = {"min": min, "product": math.prod, "last": lambda each: each[-1], "mean": fmean}
+STEP = "\n\n"
 
 
 async def vote(
@@ -21,24 +32,19 @@ async def vote(
     n: int = 8,
     over: str = "both",
     by: str = "",
+    process: str = "",
+    top: float = 1.0,
     temperature: float = 0.6,
     max_tokens: int = 512,
 ) -> Thought:
     """The answer that most of `n` branches give, each vote weighted by the verifier `by` where one is named.
 
-    The confidence is its share of the votes that `n` branches would have: one that failed or was lost has not spoken for it.
+    With `top` below 1 only that share of the branches with an answer votes, those with the highest scores. `process` makes a branch's
+    score of its steps', as in best_of. The confidence is the answer's share of the votes that `n` branches would have: one that failed or
+    was lost has not spoken for it.
     """
-    pool = await branches(root, n, over, temperature, max_tokens)
-    keys = await Key(tuple(pool))
-    winner, share = elect(pool, keys, [1.0] * len(pool))
-    await Offer(winner, share * len(pool) / n)
-    if by:
-        scores = await Score(tuple(pool), by)
-        if known := [score for score in scores if score is not None]:
-            middling = sum(known) / len(known)  # no opinion is not a low one
-            winner, share = elect(pool, keys, [middling if score is None else score for score in scores])
-            await Offer(winner, share * len(pool) / n)
-    return winner
+    _check(by, process, top)
+    return await ballot(await branches(root, n, over, temperature, max_tokens), n, by, process, top)
 
 
 async def best_of(
@@ -47,21 +53,83 @@ async def best_of(
     n: int = 8,
     over: str = "both",
     by: str = "confidence",
+    process: str = "",
     temperature: float = 0.6,
     max_tokens: int = 512,
 ) -> Thought:
-    """The one of `n` branches that the verifier `by` thinks most of."""
+    """The one of `n` branches that the verifier `by` thinks most of.
+
+    It judges whole branches, or with `process` every step of each, of which the "min", "product", "last" or "mean" counts. To add up the
+    scores of equal answers is `vote(by=...)`.
+    """
+    _check(by, process, needed=True)
     pool = await branches(root, n, over, temperature, max_tokens)
     whole = [node for node, key in zip(pool, await Key(tuple(pool)), strict=True) if key is not None] or pool
     await Offer(surest(whole))
-    scores = await Score(tuple(whole), by)
+    scores = await rate(whole, by, process)
     judged = [(score, node) for score, node in zip(scores, whole, strict=True) if score is not None]
     best = max(judged, key=lambda pair: (pair[0], trust(pair[1]), pair[1].reply), default=None)
     return best[1] if best else surest(whole)
 
 
-async def branches(root: Thought, n: int, over: str, temperature: float, max_tokens: int) -> list[Thought]:
-    """`n` answers, those that survived."""
+async def tournament(
+    root: Thought,
+    *,
+    n: int = 8,
+    over: str = "both",
+    by: str = "pairwise",
+    temperature: float = 0.6,
+    max_tokens: int = 512,
+) -> Thought:
+    """A knockout among the answers of `n` branches: the verifier `by` compares two at a time, and the better one goes on.
+
+    Branches that say the same enter as one. The answers with most votes meet those with fewest, one without an opponent goes on, and
+    where the verifier has no opinion more votes win.
+    """
+    _check(by, needed=True)
+    pool = await branches(root, n, over, temperature, max_tokens)
+    answers = standings(pool, await Key(tuple(pool)), [1.0] * len(pool))
+    field = [node for node, _ in answers] or [surest(pool)]
+    while len(field) > 1:
+        await Offer(field[0])
+        seeded, paired = field[: len(field) % 2], field[len(field) % 2 :]
+        half = len(paired) // 2
+        won = dict(await both(*(duel(i, paired[i], paired[-1 - i], by) for i in range(half))))  # without those that were stopped
+        field = seeded + [won.get(i, paired[i]) for i in range(half)]
+    return field[0]
+
+
+async def ballot(pool: list[Thought], n: int, by: str = "", process: str = "", top: float = 1.0) -> Thought:
+    """Who is elected by a pool, of `n` that were wanted: offered first by votes, then by what the verifier thinks of them."""
+    keys = await Key(tuple(pool))
+    winner, share = elect(pool, keys, [1.0] * len(pool))
+    await Offer(winner, share * len(pool) / n)
+    scores = await rate(pool, by, process) if by else []
+    if any(score is not None for score in scores):
+        weights = weighed(scores)
+        kept = foremost(pool, keys, weights, top)
+        winner, share = elect([pool[i] for i in kept], [keys[i] for i in kept], [weights[i] for i in kept])
+        await Offer(winner, share * len(pool) / n)
+    return winner
+
+
+async def duel(i: int, favourite: Thought, other: Thought, by: str) -> tuple[int, Thought]:
+    """Pair `i` and who wins it."""
+    a, b = await Score((favourite, other), by)
+    return i, other if a is not None and b is not None and b > a else favourite
+
+
+def _check(by: str, process: str = "", top: float = 1.0, *, needed: bool = False) -> None:
+    if process and process not in FOLDS:
+        raise BadInput(f"process={process!r} makes no score of the steps': use {', '.join(FOLDS)}, or leave it out.")
+    if not 0 < top <= 1:
+        raise BadInput(f"top={top} is no share of the branches: give a number above 0 and at most 1.")
+    if not by and (needed or process or top < 1):
+        raise BadInput("Only a verifier can tell which branches are better: name one, as in by='confidence'.")
+
+
+async def branches(root: Thought, n: int, over: str, temperature: float, max_tokens: int, by: Role = "think") -> list[Thought]:
+    """`n` answers of the model in the role `by`, those that survived."""
     if n < 1:
         raise BadInput(f"n={n} asks for nothing: give 1 branch or more.")
     if over not in ("chains", "programs", "both"):
@@ -69,32 +137,106 @@ async def branches(root: Thought, n: int, over: str, temperature: float, max_tok
     coded = {"chains": 0, "programs": n, "both": n // 2}[over]
     parts = []
     if coded < n:
-        parts.append(chains(root, n - coded, temperature, max_tokens))
+        parts.append(chains(root, n - coded, temperature, max_tokens, by=by))
     if coded:
-        parts.append(programs(root, coded, temperature, max_tokens))
+        parts.append(programs(root, coded, temperature, max_tokens, by=by))
     return [node for part in await both(*parts) for node in part]
 
 
 def elect(pool: list[Thought], keys: list[str | None], weights: list[float]) -> tuple[Thought, float]:
-    """The heaviest key's most trusted node, and that key's share of all weight, that of abstentions too.
+    """The heaviest key's most trusted node, and that key's share of all weight, that of abstentions too."""
+    answers = standings(pool, keys, weights)
+    return answers[0] if answers else (surest(pool), 0.0)
 
-    Ties go by trust, then by key: never by order.
+
+def standings(pool: Sequence[Thought], keys: Sequence[str | None], weights: Sequence[float]) -> list[tuple[Thought, float]]:
+    """Each answer, the heaviest first, as its most trusted node and its share of all weight.
+
+    Ties go by trust, then by key: never by order, nor by the rounding of sums in some order.
     """
-    weight: dict[str, float] = defaultdict(float)
-    faith: dict[str, float] = defaultdict(float)
-    for node, key, one in zip(pool, keys, weights, strict=True):
+    votes: dict[str, list[tuple[Thought, float]]] = defaultdict(list)
+    for node, key, weight in zip(pool, keys, weights, strict=True):
         if key is not None:
-            weight[key] += one
-            faith[key] += trust(node)
-    if not weight:
-        return surest(pool), 0.0
-    heaviest = max(weight, key=lambda key: (weight[key], faith[key], key))
-    votes = [node for node, key in zip(pool, keys, strict=True) if key == heaviest]
-    total = sum(weights)
-    return surest(votes), weight[heaviest] / total if total else 0.0
+            votes[key].append((node, weight))
+    ranked = [(math.fsum(w for _, w in cast), math.fsum(trust(node) for node, _ in cast), key) for key, cast in votes.items()]
+    total = math.fsum(weights)
+    return [(surest([node for node, _ in votes[key]]), weight / total if total else 0.0) for weight, _, key in sorted(ranked, reverse=True)]
 
 
-def surest(nodes: list[Thought]) -> Thought:
+def weighed(scores: Sequence[float | None]) -> list[float]:
+    """Scores as weights: no opinion is the mean of the others', and not a low one; no vote counts against its own answer."""
+    known = [score for score in scores if score is not None]
+    middling = math.fsum(known) / len(known) if known else 1.0
+    return [max(0.0, middling if score is None else score) for score in scores]
+
+
+def foremost(pool: Sequence[Thought], keys: Sequence[str | None], weights: Sequence[float], top: float) -> list[int]:
+    """Who votes, by index: the heaviest share `top` of the branches with an answer, at least one, beside those that abstain."""
+    voters = [i for i, key in enumerate(keys) if key is not None]
+    ranked = sorted(voters, key=lambda i: (weights[i], trust(pool[i]), pool[i].reply), reverse=True)
+    out = set(ranked[math.ceil(top * len(voters) - 1e-9) :])
+    return [i for i in range(len(pool)) if i not in out]
+
+
+async def rate(pool: Sequence[Thought], by: str, process: str = "") -> list[float | None]:
+    """What a verifier thinks of each node, or of its steps. A step without an opinion is left out; None where there is none at all."""
+    if not process:
+        return list(await Score(tuple(pool), by))
+    paths = [prefixes(node) for node in pool]
+    steps = {step.id: step for path in paths for step in path}
+    scores = dict(zip(steps, await Score(tuple(steps.values()), by), strict=True))
+    told = [[scores[step.id] for step in (path[-1:] if process == "last" else path)] for path in paths]
+    known = [[score for score in each if score is not None] for each in told]
+    return [FOLDS[process](each) if each else None for each in known]
+
+
+def prefixes(node: Thought) -> tuple[Thought, ...]:
+    """What a turn had come to at the end of each of its steps, the whole of it last, as if it had been grown step by step.
+
+    Steps are the thoughts of its path, each split at blank lines. The parts of a thought have its id and their number ("0.0/3:1"), and
+    their share of its log-probabilities by length, since which token spells which letter is not known.
+    """
+    found: list[Thought] = []
+    for step in node.turn:
+        before, at = step.parent, 0
+        for k, part in enumerate(_parts(step.text)[:-1]):
+            low, high = (_share(step, end) for end in (at, at + len(part)))
+            before = Thought(
+                f"{step.id}:{k}",
+                before,
+                said="" if at else step.said,
+                text=part,
+                thinking="" if at else step.thinking,
+                finish="step",
+                tokens=high - low,
+                model=step.model,
+                logprobs=step.logprobs[low:high],
+            )
+            found.append(before)
+            at += len(part)
+        if step.parent:
+            found.append(step)
+    return tuple(found)
+
+
+def _parts(text: str) -> list[str]:
+    """A text split after its blank lines, none of the parts empty."""
+    parts = [""]
+    for piece in text.split(STEP):
+        if piece.strip() and parts[-1].strip():
+            parts.append("")
+        parts[-1] += piece + STEP
+    parts[-1] = parts[-1].removesuffix(STEP)
+    return parts
+
+
+def _share(step: Thought, end: int) -> int:
+    """How many of a thought's log-probabilities belong to its first `end` characters."""
+    given = len(step.forced)
+    return round(len(step.logprobs) * max(0, end - given) / max(1, len(step.text) - given))
+
+
+def surest(nodes: Sequence[Thought]) -> Thought:
     """The node that its model trusted most; ties go by what it says."""
     return max(nodes, key=lambda node: (trust(node), node.reply))
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from pondera.runtime import Run
     from pondera.verifiers.calibration import Report
     from pondera.verifiers.fit import Pool
+
+
+__all__ = ["verifier_app"]  # with both of its commands
 
 
 @verifier_app.command("train", epilog="Example:  pondera verifier train gsm8k_train.jsonl --pools pools.db --out mine.json")

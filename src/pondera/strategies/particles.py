@@ -1,0 +1,98 @@
+r"""Steps as a state space model, its posterior by particles: Puri et al. 2025 (arXiv 2502.01618).
+
+Reasoning is sampled, not maximised: a particle is a path, the verifier's score r of its newest step is the chance that it is right so
+far, and after each step n particles are drawn anew in proportion to
+
+.. math:: w_i = e^{\operatorname{logit} r_i} = r_i / (1 - r_i)
+
+so that paths which look worse live on now and then, and an imperfect verifier misleads less. Paths that ended stay in the draw.
+
+The draw is systematic (one number u; the i-th pick lies at (u + i) / n of all weight): each path is taken floor or ceil of its expected
+number of times, the draw of least variance. Particle Gibbs repeats the filter with one path of the last sweep kept alive, whatever its
+weight, for others to branch off (Andrieu, Doucet and Holenstein 2010); there the other particles are drawn independently, as its proof
+asks. Particles at one node are one request, and what is drawn twice shares its cache.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+
+from pondera.ops import Rng
+from pondera.strategies.search import Scores, at_least, grow, ranked, settle, tell
+from pondera.strategies.steps import worth
+from pondera.thought import Thought
+
+SURE = 1e-6  # as near as a score may come to 0 or 1
+
+
+async def particles(
+    root: Thought,
+    *,
+    n: int = 4,
+    depth: int = 24,
+    step: int = 96,
+    by: str = "confidence",
+    temperature: float = 0.8,
+) -> Thought:
+    """Particle filtering: `n` paths, drawn anew after each step by what the verifier thinks of them; their answers vote."""
+    return await gibbs(root, n=n, sweeps=1, depth=depth, step=step, by=by, temperature=temperature)
+
+
+async def gibbs(
+    root: Thought,
+    *,
+    n: int = 3,
+    sweeps: int = 2,
+    depth: int = 24,
+    step: int = 96,
+    by: str = "confidence",
+    temperature: float = 0.8,
+) -> Thought:
+    """Particle Gibbs: particle filtering repeated, with one path of the last sweep kept; the answers of all sweeps vote."""
+    at_least(1, n=n, sweeps=sweeps, depth=depth, step=step)
+    at_least(min(2, sweeps), n=n)  # one is the kept path
+    rng = await Rng()
+    scores: Scores = {root: 0.0}
+    votes: list[Thought] = []
+    swarm: list[Thought] = []
+    trail: tuple[Thought, ...] = ()
+    for _ in range(sweeps):
+        free = n - bool(trail)
+        swarm = [root] * free
+        for level in range(1, depth + 1):
+            grown = await grow(Counter(node for node in swarm if not node.done), step, temperature)
+            new = [node for node in grown if node not in scores]
+            if not new:
+                break
+            scores |= zip(new, await worth(new, by), strict=True)
+            swarm = ranked([node for node in swarm if node.done] + grown, scores)
+            await tell(scores, [node for node in swarm if not node.done])
+            if all(node.done for node in swarm):
+                break  # their weights speak for themselves
+            pool = ranked([*swarm, *(trail[level : level + 1] or trail[-1:])], scores)
+            weights = odds([scores[node] for node in pool])
+            swarm = rng.choices(pool, weights, k=free) if trail else [pool[i] for i in systematic(weights, free, rng.random())]
+        swarm += trail[-1:]
+        ended = [node for node in swarm if node.done]
+        if not ended:
+            break
+        votes += ended
+        trail = rng.choices(ended, odds([scores[node] for node in ended]))[0].path[len(root.path) - 1 :]
+    front = dict.fromkeys(node for node in swarm if not node.done)
+    return await settle(scores, ranked(front, scores), votes)
+
+
+def odds(scores: Sequence[float]) -> list[float]:
+    """The weights of particles: r / (1 - r), finite and above 0."""
+    held = [min(max(score, SURE), 1 - SURE) for score in scores]
+    return [score / (1 - score) for score in held]
+
+
+def systematic(weights: Sequence[float], n: int, u: float) -> list[int]:
+    """Indices of `n` picks in proportion to weights, by one uniform number 0 <= u < 1: each floor or ceil of its expected times."""
+    edges = list(accumulate(weights))
+    marks = ((u + i) / n * edges[-1] for i in range(n))
+    return [min(bisect_right(edges, mark), len(edges) - 1) for mark in marks]

@@ -1,0 +1,87 @@
+"""What the searches over steps share: growing many nodes at once, ranking them, and how a search ends.
+
+A search keeps one table, `scores`: what the verifier thinks of each node that it has seen. The ended paths in it are the votes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+
+from pondera.errors import BRANCH_ERRORS, BadInput, BranchesFailed, Unaffordable
+from pondera.ops import Expand, Offer, both
+from pondera.strategies.steps import ENDING, KEEP, choose, finish, fresh, steps
+from pondera.thought import Thought
+
+Scores = dict[Thought, float]
+
+
+def at_least(least: int, **given: int) -> None:
+    """Raises BadInput for an argument below `least`."""
+    for name, value in given.items():
+        if value < least:
+            raise BadInput(f"{name}={value} leaves nothing to search: give {least} or more.")
+
+
+def said(node: Thought) -> str:
+    """What the path of a node says in its turn, its thinking too."""
+    return "".join(step.thinking + step.text for step in node.turn)
+
+
+def ranked(nodes: Iterable[Thought], scores: Mapping[Thought, float]) -> list[Thought]:
+    """The nodes, highest score first; ties go by what they say."""
+    return sorted(nodes, key=lambda node: (-scores[node], said(node)))
+
+
+def distinct(nodes: Iterable[Thought]) -> list[Thought]:
+    """Without open paths that say what another one says: to go on with both would pay twice. Ended ones are votes, and all stay."""
+    first: dict[str, Thought] = {}
+    return [node for node in nodes if node.done or first.setdefault(said(node), node) is node]
+
+
+async def grow(shares: Mapping[Thought, int], step: int, temperature: float) -> list[Thought]:
+    """So many next steps of each node, asked side by side, the children of one node in one request.
+
+    A node that cannot be paid any further stands for itself; one whose children all failed is gone.
+    """
+
+    async def one(node: Thought, n: int) -> list[Thought]:
+        try:
+            return await steps(node, n, step=step, temperature=temperature)
+        except Unaffordable:
+            return [node]
+        except BRANCH_ERRORS:  # recorded by the runtime
+            return []
+
+    return [child for kids in await both(*(one(node, n) for node, n in shares.items())) for child in kids]
+
+
+async def rollout(node: Thought, temperature: float, room: int, say: str = "") -> Thought:
+    """A path to its end, in at most `room` tokens and then a forced answer. Raises BranchesFailed for one without end."""
+    if node.done and not say:
+        return await finish(node, ENDING)  # itself, unless all that it did was think
+    [end] = await Expand(node, say=say or fresh(node), max_tokens=room, temperature=temperature, keep=KEEP)
+    answer = end if end.finish == "loop" else await finish(end, ENDING)
+    if not answer.done:
+        raise BranchesFailed("The path comes to no end: it goes on, or says the same over and over.")
+    return answer
+
+
+async def tell(scores: Scores, front: Sequence[Thought]) -> None:
+    """Offer the best so far: the vote of the ended paths, before there is one the first of the open ones."""
+    if ended := [node for node in scores if node.done]:
+        await Offer(*await choose(ended, [scores[node] for node in ended]))
+    elif front:
+        await Offer(front[0])
+
+
+async def settle(scores: Scores, front: Sequence[Thought], ended: Sequence[Thought] = ()) -> Thought:
+    """The weighted vote of the ended paths (all in `scores` unless they are given); where there is none, the best open ones conclude."""
+    votes = ended or [node for node in scores if node.done]
+    if not votes:
+        votes = await both(*(finish(node, ENDING) for node in front[: KEEP // ENDING]))
+    middling = fmean(scores.values()) if scores else 0.5
+    known = [next((scores[step] for step in reversed(node.path) if step in scores), middling) for node in votes]
+    winner, share = await choose(votes, known)
+    await Offer(winner, share)
+    return winner

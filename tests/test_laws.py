@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -125,11 +126,13 @@ def flaky(rate: float) -> Script:
     return script
 
 
-def run_of(model: Fake | None, budget: Budget | None = None, seed: int = 0, parallel: int = 64) -> Run:
+def run_of(
+    model: Fake | None, budget: Budget | None = None, seed: int = 0, parallel: int = 64, verifiers: Mapping[str, Any] | None = None
+) -> Run:
     return Run(
         models={"think": model} if model else {},
         keyer=keyer,
-        verifiers={"scorer": scorer, "judge": judge},
+        verifiers={"scorer": scorer, "judge": judge, **(verifiers or {})},
         tools={"python": tool},
         budget=budget or Budget(),
         seed=seed,

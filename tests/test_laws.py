@@ -99,8 +99,10 @@ STRATEGIES_TEXT = [
     "rebase(by='scorer', step=12)",
     "particles(by='scorer', step=12)",
     "gibbs(by='scorer', step=12, n=2)",
-    "mcts(by='scorer', rounds=6, step=12)",
+    "mcts(by='scorer', rounds=6, step=12, workers=1)",
     "mcts(by='judge', value='both', prior=False, workers=2, rounds=4, step=12)",
+    "mcts(by='votes', rounds=6, step=12)",
+    "abmcts(by='scorer', rounds=6, workers=1)",
     "abmcts(by='scorer', rounds=6)",
     "refine(turns=2)",
     "refine(turns=2, by='judge')",
@@ -108,6 +110,10 @@ STRATEGIES_TEXT = [
     "cascade(n=3, m=2)",
     "mixture(n=3)",
 ]
+
+
+# With shared state it is the ledger that fixes a run, and a cut one may go on otherwise.
+SHARED = {"shared", *(text for text in STRATEGIES_TEXT if "mcts" in text and "workers=1" not in text)}
 
 
 def strategy_of(text: str) -> Any:
@@ -199,7 +205,7 @@ def test_no_run_spends_more_than_its_budget_and_every_replay_agrees(case: dict[s
 @slow
 @given(runs, st.data())
 def test_a_cut_run_resumes_to_the_same_answer_and_pays_only_for_what_is_missing(case: dict[str, Any], data: st.DataObject) -> None:
-    if case["text"] == "shared":  # with shared state it is the ledger that fixes a run, and a cut one may go on otherwise
+    if case["text"] in SHARED:
         case["text"] = "vote(n=5)"
     model = Fake(flaky(case["rate"]))
     ledger = Ledger()

@@ -218,7 +218,7 @@ class Grower:
         )
         self._bill(ask, index, "answered", sample.spend, thought_to_json(thought))
         ask.growth.made[index] = thought
-        self.record.grown(thought, ask.growth.by, self.purse.spent)
+        self.record.grown(thought, op, ask.growth.by, self.purse.spent)
         self._settle(ask.growth)
 
     def _fail(self, ask: _Ask, index: int, error: PonderaError, spend: Spend) -> None:

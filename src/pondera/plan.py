@@ -92,9 +92,9 @@ class Plan:
         return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}))
 
     def verifiers_of(self) -> dict[str, Any]:
-        """Those that have names, and those that this plan calls with arguments of their own."""
+        """Those that have names, and those that this plan calls with arguments of their own; a search counts "votes" itself."""
         bound = getattr(self.strategy_of(), "keywords", {}).get("by", "")
-        called = {text: parse.call(text, VERIFIERS, "verifier")() for text in (self.verifier, bound) if text}
+        called = {text: parse.call(text, VERIFIERS, "verifier")() for text in (self.verifier, bound) if text not in ("", "votes")}
         return {name: make() for name, make in VERIFIERS.items()} | called
 
     def roles(self) -> dict[str, str]:

@@ -96,8 +96,8 @@ class Record:
             raise LedgerDrift(f"The ledger has another {row.body['op']} at {key} than the strategy asks: was one of them changed?")
         return row is not None
 
-    def grown(self, thought: Thought, by: str, spent: Spend) -> None:
-        if thought.cut:
+    def grown(self, thought: Thought, op: Expand, by: str, spent: Spend) -> None:
+        if thought.finish == "loop" or (thought.cut and op.until != "step"):  # a long step is gone on with
             why = ", since it said the same over and over" if thought.finish == "loop" else ""
             self.cut.append(f"{thought.id}: cut off after {thought.tokens} tokens{why}")
         self.watch(Grown(thought, by, spent))
@@ -115,7 +115,7 @@ class Record:
         if row is None or "finish" not in row.body:
             raise LedgerDrift(f"The ledger lacks the child {key}: restore it from a copy.")
         thought = thought_from_json(key, row.body, op.node)
-        self.grown(thought, row.body["by"], self.spent)
+        self.grown(thought, op, row.body["by"], self.spent)
         return thought
 
     # ------------------------------------------------------------ the answer

@@ -21,18 +21,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def told(tmp_path: Path, data: Path, *more: str) -> list[str]:
-    return [
-        "verifier",
-        "train",
-        str(data),
-        "--model",
-        "fake",
-        "--out",
-        str(tmp_path / "fit.json"),
-        "--pools",
-        str(tmp_path / "pools.db"),
-        *more,
-    ]
+    """The arguments; with seed 1 the fake model is right now and then."""
+    places = ["--out", str(tmp_path / "fit.json"), "--pools", str(tmp_path / "pools.db")]
+    return ["verifier", "train", str(data), "--model", "fake", *places, "--seed", "1", *more]
 
 
 def test_a_fit_from_questions(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

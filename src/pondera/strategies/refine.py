@@ -47,7 +47,8 @@ async def refine(
     """A chain of thought that its own model criticises and revises, up to `turns` times or until the verifier `by` gives it `enough`.
 
     The critic is told the score and the verifier's reasons, and the best by score is kept, not the last. Without a verifier it ends when
-    the critic finds no mistake or a revision comes to the same answer.
+    the critic finds no mistake or a revision comes to the same answer. `enough` is on the verifier's own scale: a mean probability of
+    tokens, for one, is seldom below 0.9.
     """
     if turns < 0 or math.isnan(enough):
         raise BadInput(f"refine(turns={turns}, enough={enough}): give 0 turns or more, and the score that is enough.")

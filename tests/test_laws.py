@@ -84,7 +84,7 @@ STRATEGIES_TEXT = [
     "few_shot(k=2)",
     "program",
     "budget_forcing(least=30, most=60, waits=2)",
-    "early_exit(n=2, every=6, temperature=0.6)",
+    "early_exit(n=2, every=16, max_tokens=48, temperature=0.6)",
     "steady(beta=20, step=12)",
     "vote(n=5)",
     "vote(n=6, over='chains', by='judge')",

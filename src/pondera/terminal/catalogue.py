@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,17 +27,26 @@ def models() -> Group:
 
 
 def functions(table: Mapping[str, Callable[..., Any]]) -> Group:
-    """Each function as it may be written with all its arguments, and the first line of its docstring."""
+    """Each function as it may be written with all its arguments, the first line of its docstring, and the paper that it names."""
     lines: list[RenderableType] = []
     for name, function in sorted(table.items()):
         arguments = ", ".join(f"{key}={_short(parameter.default)}" for key, parameter in parse.keywords(function).items())
         lines += [Text.assemble((name, "bold"), (f"({arguments})", "dim"))]
-        lines += [_about((inspect.getdoc(function) or "").partition("\n")[0])]
+        told = inspect.getdoc(function) or ""
+        lines += [_about(told.partition("\n")[0])]
+        if papers := papers_of(told):
+            lines += [_about(papers, "dim")]
     return Group(*lines)
 
 
-def _about(text: str) -> RenderableType:
-    return Padding(Text(text), (0, 0, 0, 4))
+def papers_of(docstring: str) -> str:
+    """What a docstring's paragraph that begins with "Paper:" names."""
+    paragraph = re.search(r"^Paper: (.+?)(?:\n\s*\n|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    return " ".join(paragraph[1].split()) if paragraph else ""
+
+
+def _about(text: str, style: str = "") -> RenderableType:
+    return Padding(Text(text, style), (0, 0, 0, 4))
 
 
 def _short(value: object) -> str:

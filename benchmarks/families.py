@@ -5,7 +5,8 @@
 50 problems of GSM8K, 30 of MultiArith (`id`, `question`, `answer` a line) and 30 that reasoning-gym makes, 1,500 tokens each at most. The
 strategies that only choose among samples share one set of them: their runs find the set's samples in the ledger, so each is still a run
 of the strategy itself, and its bill holds what the set cost. A line is written for each run when it is done, and a benchmark that was ended
-goes on where it was. `seconds` is the time a problem took while `--at-once` of them shared the machine, divided by that number.
+goes on where it was. `--strategy TEXT` (again and again) runs others than the list, `--counts 100,0,0` other numbers of problems.
+`seconds` is the time a problem took while `--at-once` of them shared the machine, divided by that number.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,13 +82,16 @@ class Problem:
 
 
 def problems(given: argparse.Namespace) -> list[Problem]:
-    import reasoning_gym
-
     found = []
-    for task, path, count in (("gsm8k", given.gsm8k, 50), ("multiarith", given.multiarith, 30)):
+    counts = [int(count) for count in given.counts.split(",")]
+    for task, path, count in (("gsm8k", given.gsm8k, counts[0]), ("multiarith", given.multiarith, counts[1])):
         rows = [json.loads(line) for line in path.read_text().splitlines()][:count]
         found += [Problem(row["id"], task, Question.of(row["question"]), str(row["answer"])) for row in rows]
-    made = reasoning_gym.create_dataset(given.gym, size=30, seed=42)
+    if not counts[2]:
+        return found
+    import reasoning_gym
+
+    made = reasoning_gym.create_dataset(given.gym, size=counts[2], seed=42)
     return found + [Problem(f"{given.gym}-{i}", given.gym, Question.of(one["question"]), str(one["answer"])) for i, one in enumerate(made)]
 
 
@@ -100,7 +105,7 @@ async def run(problem: Problem, text: str, models: dict[str, Model], pools: dict
     line: dict[str, Any] = {"id": problem.id, "task": problem.task, "strategy": text, "right": False}
     began = time.monotonic()
     try:
-        answer = await plan.run(models, Budget(tokens=tokens)).solve(problem.question, plan.strategy_of(), ledger=ledger)
+        answer = await plan.run(models, Budget(tokens=tokens or math.inf)).solve(problem.question, plan.strategy_of(), ledger=ledger)
     except PonderaError as error:
         return line | {"error": str(error), "seconds": time.monotonic() - began}
     seconds = time.monotonic() - began
@@ -117,7 +122,7 @@ def table(lines: list[dict[str, Any]], at_once: int) -> str:
     tasks = list(dict.fromkeys(line["task"] for line in lines))
     head = ["strategy", *tasks, "all", "95 %", "tokens", "of them judging", "seconds", "prefix hits"]
     rows = [f"| {' | '.join(head)} |", "| " + " | ".join("---" for _ in head) + " |"]
-    for text in (*SHARED, *OTHERS, *LARGE):
+    for text in dict.fromkeys((*SHARED, *OTHERS, *LARGE, *(line["strategy"] for line in lines))):
         mine = [line for line in lines if line["strategy"] == text]
         if not mine:
             continue
@@ -145,13 +150,15 @@ async def main() -> None:
     parser.add_argument("--large", default="", help="a larger model, for the cascade")
     parser.add_argument("--tokens", type=int, default=1500)
     parser.add_argument("--only", default="", help="strategies by name, with commas")
+    parser.add_argument("--strategy", action="append", default=[], help="a strategy that is not in the list")
+    parser.add_argument("--counts", default="50,30,30", help="problems of each task")
     parser.add_argument("--at-once", type=int, default=4, help="problems in flight")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     pools = {line["id"]: [Row(*row) for row in line["rows"]] for line in done if line.get("rows")}
     only = {name.strip() for name in given.only.split(",") if name.strip()}
-    wanted = [text for text in (*SHARED, *OTHERS, *(LARGE if given.large else ())) if not only or text.split("(")[0] in only]
+    wanted = given.strategy or [t for t in (*SHARED, *OTHERS, *(LARGE if given.large else ())) if not only or t.split("(")[0] in only]
     asked = problems(given)
     think = open_model(given.model)
     large = open_model(given.large) if given.large else think

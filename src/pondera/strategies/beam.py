@@ -39,6 +39,8 @@ async def beam(
     """Beam search over steps: of `fanout` next steps for each of `width` paths the verifier `by` keeps the best.
 
     `step` is in tokens, `depth` in steps. With `lookahead` each candidate is judged by where that many greedy steps lead it.
+
+    Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
     at_least(1, width=width, fanout=fanout, depth=depth, step=step)
     at_least(0, lookahead=lookahead)
@@ -84,7 +86,10 @@ async def lookahead(
     by: str = "confidence",
     temperature: float = 0.8,
 ) -> Thought:
-    """Lookahead search: beam search whose candidates are judged by where `k` greedy steps lead them."""
+    """Lookahead search: beam search whose candidates are judged by where `k` greedy steps lead them.
+
+    Paper: Snell et al. 2024 (arXiv 2408.03314).
+    """
     return await beam(root, width=width, fanout=fanout, depth=depth, step=step, by=by, temperature=temperature, lookahead=k)
 
 
@@ -98,7 +103,10 @@ async def dvts(
     by: str = "confidence",
     temperature: float = 0.8,
 ) -> Thought:
-    """Diverse verifier tree search: `trees` greedy searches, each of which takes the best of `fanout` next steps; their answers vote."""
+    """Diverse verifier tree search: `trees` greedy searches, each of which takes the best of `fanout` next steps; their answers vote.
+
+    Paper: Beeching, Tunstall and Rush 2024, "Scaling test-time compute with open models".
+    """
     at_least(1, trees=trees, fanout=fanout, depth=depth, step=step)
     scores: Scores = {root: 0.0}
 
@@ -133,6 +141,8 @@ async def rebase(
     """Reward balanced search: `width` next steps a level, shared among all open paths by how much the verifier thinks of each.
 
     `balance` is the temperature of the softmax: near 0 the best path takes all, far above 1 all paths get alike.
+
+    Paper: Wu et al. 2024 (arXiv 2408.00724).
     """
     at_least(1, width=width, depth=depth, step=step)
     if not balance > 0:

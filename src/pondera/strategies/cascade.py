@@ -35,6 +35,8 @@ async def cascade(
     """A vote of `n` branches of the draft model; where less than `enough` of them agree, one of `m` branches of the think model instead.
 
     The draft's answer stays where the think model fails or has none.
+
+    Paper: FrugalGPT, Chen et al. 2023 (arXiv 2305.05176); Yue et al. 2023 (arXiv 2310.03094).
     """
     if m < 1 or not 0 < enough <= 1:
         raise BadInput(f"cascade(m={m}, enough={enough}): give 1 branch or more, and a share above 0 and at most 1.")
@@ -70,6 +72,8 @@ async def mixture(
 
     With more `layers` the draft model does so first, `n` times a layer. Half of `max_tokens` is kept for the think model. Where it fails or
     has no answer, the last layer's vote is the answer.
+
+    Paper: mixture of agents, Wang et al. 2024 (arXiv 2406.04692).
     """
     if n < 1 or layers < 1:
         raise BadInput(f"mixture(n={n}, layers={layers}) asks for nothing: give 1 or more of each.")

@@ -51,6 +51,8 @@ async def mcts(
     `value` of a step is what the verifier `by` thinks of it ("verifier"), or of the answer that a rollout from it comes to ("rollout"),
     or the mean of the two ("both"). With by="votes" a rollout is worth the share of the others that agree with it. `prior` means PUCT
     instead of UCT, `c` is how much is explored, `max_tokens` bounds a rollout. The first step has a child for each of the `workers`.
+
+    Paper: UCT, Kocsis and Szepesvari 2006; PUCT, Silver et al. 2017 (arXiv 1712.01815); RAP, Hao et al. 2023 (arXiv 2305.14992).
     """
     _check(value, by)
     at_least(1, rounds=rounds, fanout=fanout, step=step, max_tokens=max_tokens, workers=workers)
@@ -132,6 +134,8 @@ async def abmcts(
     """Adaptive branching tree search over whole answers: each of `rounds` asks for a new answer or revises one, as the scores have it.
 
     `posterior` is "beta", for scores between 0 and 1, or "normal". All answers and revisions vote, weighted by the verifier `by`.
+
+    Paper: AB-MCTS, Inoue et al. 2025 (arXiv 2503.04412).
     """
     if posterior not in ("beta", "normal"):
         raise BadInput(f"posterior={posterior!r}: use 'beta' for scores between 0 and 1, or 'normal'.")

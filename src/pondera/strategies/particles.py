@@ -37,7 +37,10 @@ async def particles(
     by: str = "confidence",
     temperature: float = 0.8,
 ) -> Thought:
-    """Particle filtering: `n` paths, drawn anew after each step by what the verifier thinks of them; their answers vote."""
+    """Particle filtering: `n` paths, drawn anew after each step by what the verifier thinks of them; their answers vote.
+
+    Paper: Puri et al. 2025 (arXiv 2502.01618).
+    """
     return await gibbs(root, n=n, sweeps=1, depth=depth, step=step, by=by, temperature=temperature)
 
 
@@ -51,7 +54,10 @@ async def gibbs(
     by: str = "confidence",
     temperature: float = 0.8,
 ) -> Thought:
-    """Particle Gibbs: particle filtering repeated, with one path of the last sweep kept; the answers of all sweeps vote."""
+    """Particle Gibbs: particle filtering repeated, with one path of the last sweep kept; the answers of all sweeps vote.
+
+    Paper: Puri et al. 2025 (arXiv 2502.01618); Andrieu, Doucet and Holenstein 2010.
+    """
     at_least(1, n=n, sweeps=sweeps, depth=depth, step=step)
     at_least(min(2, sweeps), n=n)  # one is the kept path
     rng = await Rng()

@@ -49,6 +49,8 @@ async def refine(
     The critic is told the score and the verifier's reasons, and the best by score is kept, not the last. Without a verifier it ends when
     the critic finds no mistake or a revision comes to the same answer. `enough` is on the verifier's own scale: a mean probability of
     tokens, for one, is seldom below 0.9.
+
+    Paper: Self-Refine, Madaan et al. 2023 (arXiv 2303.17651); Reflexion, Shinn et al. 2023 (arXiv 2303.11366).
     """
     if turns < 0 or math.isnan(enough):
         raise BadInput(f"refine(turns={turns}, enough={enough}): give 0 turns or more, and the score that is enough.")
@@ -83,6 +85,8 @@ async def revise(
     """Chains of revisions side by side, `n` answers in all, and a vote among them, weighted by the verifier `by` where one is named.
 
     `ratio` is that of the answers in a chain to the number of chains: above 1 more revisions, below it more chains.
+
+    Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
     lengths = split(n, ratio)
     pool = heads = await chains(root, len(lengths), temperature, max_tokens)

@@ -42,6 +42,8 @@ async def vote(
     With `top` below 1 only that share of the branches with an answer votes, those with the highest scores. `process` makes a branch's
     score of its steps', as in best_of. The confidence is the answer's share of the votes that `n` branches would have: one that failed or
     was lost has not spoken for it.
+
+    Paper: self-consistency, Wang et al. 2022 (arXiv 2203.11171); filtered votes, DeepConf, Fu et al. 2025 (arXiv 2508.15260).
     """
     _check(by, process, top)
     return await ballot(await branches(root, n, over, temperature, max_tokens), n, by, process, top)
@@ -61,6 +63,8 @@ async def best_of(
 
     It judges whole branches, or with `process` every step of each, of which the "min", "product", "last" or "mean" counts. To add up the
     scores of equal answers is `vote(by=...)`.
+
+    Paper: Cobbe et al. 2021 (arXiv 2110.14168); by process, Lightman et al. 2023 (arXiv 2305.20050).
     """
     _check(by, process, needed=True)
     pool = await branches(root, n, over, temperature, max_tokens)
@@ -85,6 +89,8 @@ async def tournament(
 
     Branches that say the same enter as one. The answers with most votes meet those with fewest, one without an opponent goes on, and
     where the verifier has no opinion more votes win.
+
+    Paper: pairwise judging, Zheng et al. 2023 (arXiv 2306.05685).
     """
     _check(by, needed=True)
     pool = await branches(root, n, over, temperature, max_tokens)

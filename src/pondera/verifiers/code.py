@@ -29,6 +29,8 @@ def code(tests: str = "", seconds: float = 2.0, megabytes: int = 256) -> Verifie
     `tests` are statements with `assert`, or the path of a .py file with such; where they are not given, the question's own examples.
     `seconds` for each test, `megabytes` for the program. None where there is no test or no program, or the sandbox lacks what it needs;
     `why` tells the first failures. Raises BadInput for a file that cannot be read, tests that do not parse, and limits below 0.
+
+    Paper: unit tests as the judge, as in Codex, Chen et al. 2021 (arXiv 2107.03374).
     """
     if not (seconds > 0 and megabytes > 0):
         raise BadInput("The limits of unit tests are numbers above 0: seconds and megabytes.")

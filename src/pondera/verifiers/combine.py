@@ -31,6 +31,8 @@ def mean(of: str = OF) -> Verifier:
     """Mean of several verifiers' scores.
 
     `of` names them, as in "confidence, judge(think=200)". None where none has an opinion. Raises BadInput for a name that is not known.
+
+    Paper: ensembles of reward models, Coste et al. 2023 (arXiv 2310.02743).
     """
     return _combined(of, lambda known: sum(score for _, score in known) / len(known))
 
@@ -39,6 +41,8 @@ def product(of: str = OF) -> Verifier:
     """Product of several verifiers' scores, as their geometric mean: a low one spoils all.
 
     `of` names them, as in "confidence, judge". Scores below 0 count as 0. None where none has an opinion.
+
+    Paper: ensembles of reward models, Coste et al. 2023 (arXiv 2310.02743).
     """
     return _combined(of, lambda known: math.prod(max(0.0, score) for _, score in known) ** (1 / len(known)))
 
@@ -48,6 +52,8 @@ def weighted(of: str = OF, weights: str = "0.5, 0.5") -> Verifier:
 
     `of` names them and `weights` are numbers of 0 or more, one for each, as in weights="0.7, 0.3". None where none that weighs has an
     opinion.
+
+    Paper: ensembles of reward models, Coste et al. 2023 (arXiv 2310.02743).
     """
     each = _numbers(weights, of)
     if min(each) < 0 or sum(each) <= 0:
@@ -64,6 +70,8 @@ def logistic(of: str = OF, weights: str = "1, 1", bias: float = -1.0) -> Verifie
     """Probability from several verifiers' scores, by a logistic regression whose weights were learned.
 
     `of` names them; `weights` are numbers, one for each, and `bias` is added. None where a part has no opinion of any thought.
+
+    Paper: Platt 1999, "Probabilistic outputs for support vector machines", of several scores.
     """
     each = _numbers(weights, of)
 

@@ -33,6 +33,8 @@ def confidence(how: How = "mean", window: int = 64) -> Verifier:
 
     `how` is "mean", "lowest" (weakest window) or "tail" (last window), `window` in tokens. Scores are in (0, 1]; None for a reply
     without log-probabilities. Raises BadInput for another `how` or a window below 1.
+
+    Paper: DeepConf, Fu et al. 2025 (arXiv 2508.15260).
     """
     if how not in ("mean", "lowest", "tail"):
         raise BadInput(f"Unknown sort of confidence {how!r}: use 'mean', 'lowest' or 'tail'.")
@@ -46,12 +48,18 @@ def confidence(how: How = "mean", window: int = 64) -> Verifier:
 
 
 def lowest(window: int = 64) -> Verifier:
-    """Mean probability of the tokens in the reply's weakest window."""
+    """Mean probability of the tokens in the reply's weakest window.
+
+    Paper: DeepConf, Fu et al. 2025 (arXiv 2508.15260).
+    """
     return confidence("lowest", window)
 
 
 def tail(window: int = 64) -> Verifier:
-    """Mean probability of the reply's last tokens."""
+    """Mean probability of the reply's last tokens.
+
+    Paper: DeepConf, Fu et al. 2025 (arXiv 2508.15260).
+    """
     return confidence("tail", window)
 
 

@@ -14,6 +14,8 @@ def equals(gold: str = "") -> Verifier:
 
     `gold` is the answer, LaTeX too, or a solution that marks it by \\boxed{} or ####. An answer that cannot be read is wrong: 0. None
     for all where no gold answer is given, or none can be read from it.
+
+    Paper: answer equality as in MATH, Hendrycks et al. 2021 (arXiv 2103.03874).
     """
 
     async def verifier(nodes: tuple[Thought, ...]) -> list[float | None]:

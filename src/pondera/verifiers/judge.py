@@ -34,6 +34,8 @@ def judge(by: Role = "judge", rubric: str = RUBRIC, max_tokens: int = 4, think: 
     than 16 it is asked for its reasons too, which `why` then tells. With `think` it first solves the question itself in at most so many
     tokens, once for all that are scored together. A score is P(yes); 1 or 0 where the model reports no log-probabilities; None where it
     said neither or could not be asked.
+
+    Paper: Zhang et al. 2024 (arXiv 2408.15240); Kadavath et al. 2022 (arXiv 2207.05221).
     """
     if max_tokens < 1:
         raise BadInput(f"A verdict of {max_tokens} tokens says nothing: give at least 1.")

@@ -103,6 +103,8 @@ def learned(fit: str = DEFAULT) -> Verifier:
 
     `fit` is one that comes with Pondera (its name) or a file that `pondera verifier train` wrote. A score is a probability; None for a
     thought without an answer. It judges answers beside each other, so give it a whole pool. Raises BadInput for a file that cannot be used.
+
+    Paper: outcome verifiers, Cobbe et al. 2021 (arXiv 2110.14168).
     """
 
     async def verifier(nodes: tuple[Thought, ...]) -> list[float | None]:

@@ -30,6 +30,8 @@ def pairwise(by: Role = "judge", rubric: str = RUBRIC, rounds: int = 4, max_toke
     `by` is the role of the model that judges, `rubric` what it is told to look at, `rounds` how many others each answer is compared with
     at most (one more where that is odd), `max_tokens` how long a verdict may be. Equal texts are one answer. None where no comparison
     came out: there is one answer only, or the judge said neither A nor B or could not be asked. Costs 2 verdicts a comparison.
+
+    Paper: Zheng et al. 2023 (arXiv 2306.05685).
     """
     if rounds < 1 or max_tokens < 1:
         raise BadInput(f"pairwise(rounds={rounds}, max_tokens={max_tokens}) compares nothing: give 1 or more of each.")

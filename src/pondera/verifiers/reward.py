@@ -36,6 +36,8 @@ def reward(how: str = "last", step: str = "\n\n") -> Verifier:
     are a path's thoughts where it was grown step by step, else the text split at `step`. A model that gives one number for the whole answer
     is taken at that, whatever `how` says. None where there is no text, or the model could not be asked. Raises VerifierError where whoever
     answers for the role "reward" is no reward model.
+
+    Paper: Cobbe et al. 2021 (arXiv 2110.14168); Lightman et al. 2023 (arXiv 2305.20050).
     """
     if how not in FOLDS:
         raise BadInput(f"how={how!r} makes no score of the steps': use {', '.join(FOLDS)}.")

@@ -17,6 +17,8 @@ def second(n: int = 4, by: Role = "judge", over: str = "programs", temperature: 
 
     The model of the role `by` answers the question `n` times, in "chains" or "programs". Scores are in [0, 1]; None where it came to no
     answer, and for a thought without one.
+
+    Paper: self-consistency, Wang et al. 2022 (arXiv 2203.11171), with another model's votes.
     """
     if n < 1 or over not in ("chains", "programs"):
         raise BadInput(f"second(n={n}, over={over!r}): it asks for 1 answer or more, in 'chains' or 'programs'.")

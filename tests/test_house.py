@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import pondera
 from pondera.strategies import STRATEGIES
+from pondera.terminal.catalogue import papers_of
+from pondera.verifiers import VERIFIERS
 
 SOURCE = Path(pondera.__file__).parent
 
@@ -96,6 +100,11 @@ def test_a_strategy_is_short_and_says_what_it_does(name: str) -> None:
     assert isinstance(tree, ast.AsyncFunctionDef)
     body = tree.body[1:]
     assert sum((node.end_lineno or 0) - node.lineno + 1 for node in body) <= 40
+
+
+@pytest.mark.parametrize("function", [*STRATEGIES.values(), *VERIFIERS.values()], ids=lambda function: function.__name__)
+def test_each_way_to_think_and_to_judge_names_its_paper(function: Callable[..., object]) -> None:
+    assert re.search(r"(19|20)\d\d", papers_of(inspect.getdoc(function) or ""))
 
 
 def test_the_core_imports_no_engine() -> None:

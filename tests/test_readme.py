@@ -25,7 +25,7 @@ def test_the_first_program_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     from pondera import plan
 
     model = Fake(lambda op, index, seed: "\nprint(72)\n```" if op.force else "\\boxed{72}")
-    monkeypatch.setattr(plan, "open_model", lambda *given: model)
+    monkeypatch.setattr(plan, "open_model", lambda *given, **named: model)
     exec(PYTHON[0], {})
     assert capsys.readouterr().out.startswith("72 1.0 {'72': ")
 

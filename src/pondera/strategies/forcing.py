@@ -41,6 +41,8 @@ async def budget_forcing(
     It is told to wait `waits` times at most. An answer that was taken back stands in the text, and where no later one follows it counts.
     `max_tokens` are for the answer of a model that thinks between tags. Waiting helps models that were trained to check themselves; the
     default model was not, and talks itself out of right answers (docs/lab-notes.md).
+
+    Paper: s1, Muennighoff et al. 2025 (arXiv 2501.19393).
     """
     if not 0 <= least <= most or most < 1 or waits < 0:
         raise BadInput(
@@ -77,6 +79,8 @@ async def early_exit(
     is told to wait, `waits` times at most; its own answer counts as a probe then. It has at most `max_tokens` tokens, probes not counted.
     What it saves depends on how long a chain goes on after its answer is found: nothing where it ends there (docs/lab-notes.md). The
     confidence is the share of the probes that agree, or of the votes.
+
+    Paper: Dynasor, Fu et al. 2024 (arXiv 2412.20993); DEER, Yang et al. 2025 (arXiv 2504.15895).
     """
     if min(n, every, patience, max_tokens) < 1 or waits < 0:
         raise BadInput(f"n={n}, every={every}, patience={patience}, waits={waits}: give 1 or more of each, and 0 or more waits.")

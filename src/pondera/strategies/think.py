@@ -62,6 +62,8 @@ async def cot(root: Thought, *, temperature: float = 0.0, max_tokens: int = 512,
     `thinking` caps what a model with thoughts of its own may think before it answers, in tokens (0: not at all); `effort` is such a cap
     in a word, "low", "medium" or "high" (2,048, 12,288 or 32,768). Without either the model thinks as it likes, within `max_tokens`;
     with one, these are for the answer alone.
+
+    Paper: Wei et al. 2022 (arXiv 2201.11903), zero-shot as in Kojima et al. 2022 (arXiv 2205.11916).
     """
     cap = _cap(thinking, effort)
     room = max_tokens + (cap or 0)
@@ -75,6 +77,8 @@ async def few_shot(root: Thought, *, k: int = 4, examples: str = "", temperature
     `examples` is a JSONL file with `question`, `answer` and, where there is one, `solution` in each line; without it a few word problems of
     our own are shown. Examples help base models and set a format; they hurt the default model, which answers shorter and less often right
     (docs/lab-notes.md). Raises BadInput for a file that cannot be used or has fewer than `k` lines.
+
+    Paper: Wei et al. 2022 (arXiv 2201.11903).
     """
     turns = root.about.messages
     first = next(i for i, turn in enumerate(turns) if turn.role != "system")
@@ -86,7 +90,10 @@ async def few_shot(root: Thought, *, k: int = 4, examples: str = "", temperature
 
 
 async def program(root: Thought, *, temperature: float = 0.0, max_tokens: int = 384) -> Thought:
-    """The model writes a Python program, which is run in the sandbox; what it prints is the answer."""
+    """The model writes a Python program, which is run in the sandbox; what it prints is the answer.
+
+    Paper: PAL, Gao et al. 2022 (arXiv 2211.10435).
+    """
     [answer] = await programs(root, 1, temperature, max_tokens)
     return answer
 

@@ -97,6 +97,8 @@ async def steady(
     It is grown step by step. In a young thought the logits of words that begin another one are lowered by `alpha`, for whole steps; where
     the model takes no such bias, a step that begins with a switch is taken back, and one that goes on with the thought is begun in its
     place.
+
+    Paper: TIP, Wang et al. 2025 (arXiv 2501.18585).
     """
     if not alpha >= 0 or min(beta, step, max_tokens) < 1:
         raise BadInput(f"alpha={alpha}, beta={beta}, step={step}: a penalty is 0 or more, and thoughts and steps have 1 token or more.")

@@ -84,8 +84,8 @@ async def _think(job: Job, console: Console) -> Answer:
         if not me.cancelling():  # once is enough; a second time would cut the cleaning up short
             me.cancel()
 
-    with _interrupts(leave) as on_interrupt:
-        models = await _open(job, console)
+    with interrupts(leave) as on_interrupt:
+        models = await open_models(job.plan, console, job.quiet)
         try:
             run = job.plan.run(models, job.budget, job.seed, job.parallel)
             title = f"{job.plan.model} · {job.plan.strategy}"
@@ -106,7 +106,7 @@ async def _think(job: Job, console: Console) -> Answer:
 
 
 @contextlib.contextmanager
-def _interrupts(first: Callable[[], object]) -> Iterator[Callable[[Callable[[], None]], None]]:
+def interrupts(first: Callable[[], object]) -> Iterator[Callable[[Callable[[], None]], None]]:
     """Ctrl-C calls `first`, until the function that is given out is called with another one."""
     loop, act = asyncio.get_running_loop(), [first]
     restore: Callable[[], object] = bool
@@ -140,14 +140,15 @@ async def _watched(screen: Screen, job: Job, keyer: Keyer, console: Console) -> 
 # ---------------------------------------------------------------- opening models
 
 
-async def _open(job: Job, console: Console) -> dict[str, Model]:
+async def open_models(plan: Plan, console: Console, quiet: bool = False) -> dict[str, Model]:
+    """The model of each role, what takes long shown on `console`. Raises what open_model raises."""
     models: dict[str, Model] = {}
-    with progress_bar(console, job.quiet) as progress:
-        for role, spec in job.plan.roles().items():
-            if role != "reward" and spec == job.plan.model and models:
+    with progress_bar(console, quiet) as progress:
+        for role, spec in plan.roles().items():
+            if role != "reward" and spec == plan.model and models:
                 models[role] = models["think"]
             else:
-                models[role] = await _in_thread(partial(job.plan.open, role, progress))
+                models[role] = await _in_thread(partial(plan.open, role, progress))
     return models
 
 

@@ -6,7 +6,6 @@ another fit to the same answers costs nothing.
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import hashlib
 import json
@@ -27,8 +26,6 @@ from pondera.terminal.verify import INTERRUPTED, verifier_app
 from pondera.thought import Answer, Question, Thought
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pondera.ops import Strategy
     from pondera.plan import Plan
     from pondera.ports import Model
@@ -55,6 +52,8 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Fit the learned verifier to a model and its questions: sample, grade, learn; figures are of held-out questions."""
+    import asyncio
+
     from pondera.plan import Plan
 
     if questions < 1 or n < 2 or at_once < 1:
@@ -62,7 +61,7 @@ def train(
     plan = Plan(model=model, judge=judge, strategy=f"vote(n={n})")
     work = Training(plan, _problems(file)[:questions], pools, tuple(ask or ()), seed)
     _checked(work)
-    if not asyncio.run(_sample(work, at_once, console(stderr=True), quiet)):
+    if not asyncio.run(_sample(work, at_once, quiet)):
         typer.echo(f"Stopped: {len(work.done)} of {len(work.problems)} questions are in {pools}; the same command goes on.", err=True)
         raise typer.Exit(INTERRUPTED)
     _fit(work, out, file)
@@ -121,47 +120,15 @@ def _checked(work: Training) -> None:
 # ---------------------------------------------------------------- sampling
 
 
-async def _sample(work: Training, at_once: int, out: Console, quiet: bool) -> bool:
+async def _sample(work: Training, at_once: int, quiet: bool) -> bool:
     """Make every pool that the file lacks. Says whether all are there: Ctrl-C ends it before."""
-    from pondera.terminal.session import Job, _interrupts, _open
+    from pondera.terminal.batch import side_by_side
 
-    me = asyncio.current_task()
-    assert me is not None
-    models: Mapping[str, Model] = {}
-    try:
-        with _interrupts(me.cancel):
-            try:
-                models = await _open(Job(plan=work.plan, question=work.problems[0][0], budget=work.plan.run({}).budget, quiet=quiet), out)
-                await _all(work, models, at_once, out, quiet)
-            finally:
-                for model in {id(m): m for m in models.values()}.values():
-                    await model.close()
-    except asyncio.CancelledError:
-        me.uncancel()
-        return False
-    return True
+    async def sample(problem: tuple[Question, str], models: Mapping[str, Model]) -> None:
+        if pool := await _pool(work, models, *problem):
+            work.done[work.run_of(problem[0])] = pool
 
-
-async def _all(work: Training, models: Mapping[str, Model], at_once: int, out: Console, quiet: bool) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    queue = iter(work.problems)
-    with Progress(*columns, console=out, transient=True, refresh_per_second=4, disable=quiet or not out.is_terminal) as bars:
-        bar = bars.add_task("sampling", total=len(work.problems))
-
-        async def worker() -> None:
-            for question, gold in queue:
-                if pool := await _pool(work, models, question, gold):
-                    work.done[work.run_of(question)] = pool
-                bars.advance(bar)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(at_once):
-                    group.create_task(worker())
-        except BaseExceptionGroup as errors:  # one sentence is enough: the first
-            raise errors.exceptions[0]
+    return await side_by_side(work.plan, work.problems, sample, verb="sampling", at_once=at_once, quiet=quiet)
 
 
 async def _pool(work: Training, models: Mapping[str, Model], question: Question, gold: str) -> Pool | None:

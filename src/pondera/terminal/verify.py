@@ -6,12 +6,11 @@ go on side by side; Ctrl-C ends with the table of what is done, and `--out` keep
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,11 +21,9 @@ from pondera.ledger import Ledger
 from pondera.models.known import DEFAULT
 from pondera.terminal.given import AsJson, Parallel, Quiet, Rates, caps_of
 from pondera.terminal.text import console, emit
-from pondera.thought import Answer, Budget, Kind, Question, Spend, Thought
+from pondera.thought import Answer, Budget, Kind, Spend, Thought
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pondera.plan import Plan
     from pondera.ports import Model
     from pondera.terminal.labelled import Problem, Scored, Scores
@@ -67,6 +64,8 @@ def check(
         raise BadInput("No verifier is named: give one of `pondera verifiers`, as in --verifier judge.")
     if problems < 1 or (limit is not None and limit < 1):
         raise BadInput("--problems and --limit are numbers of problems: give 1 or more.")
+    import asyncio
+
     from pondera.plan import Plan
     from pondera.terminal import labelled
     from pondera.terminal.calibrated import show
@@ -79,7 +78,7 @@ def check(
     head = {"scores": 1, **{name: text for name, text in plan.origin().items() if name not in ("strategy", "price")}, "seed": seed}
     work = Check(plan, budget, seed, parallel, asked, labelled.reopen(out, head), quiet)
     began = time.monotonic()
-    whole = asyncio.run(_run(work, problems, console(stderr=True)))
+    whole = asyncio.run(_run(work, problems))
     if as_json:
         emit(json.dumps(summary(work), indent=2))
     else:
@@ -99,7 +98,6 @@ class Check:
     problems: list[Problem]
     scores: Scores
     quiet: bool = False
-    left: list[Problem] = field(default_factory=list)
 
     @property
     def done(self) -> list[Scored]:
@@ -109,30 +107,21 @@ class Check:
 # ---------------------------------------------------------------- scoring
 
 
-async def _run(work: Check, side_by_side: int, console: Console) -> bool:
+async def _run(work: Check, at_once: int) -> bool:
     """Score what has no scores yet. Says whether all of it was done: Ctrl-C ends it before."""
-    from pondera.terminal.session import Job, _interrupts, _open
+    from pondera.terminal.batch import side_by_side
 
-    work.left = [problem for problem in work.problems if problem.print not in work.scores.done]
-    await _readable(work.left)
-    if not work.left:
+    left = [problem for problem in work.problems if problem.print not in work.scores.done]
+    await _readable(left)
+    if not left:
         return True
-    me = asyncio.current_task()
-    assert me is not None
-    models: Mapping[str, Model] = {}
-    try:
-        with _interrupts(me.cancel):
-            try:
-                if await _asks_a_model(work):
-                    models = await _open(Job(plan=work.plan, question=Question.of("Check."), budget=work.budget, quiet=work.quiet), console)
-                await _all(work, models, side_by_side, console)
-            finally:
-                for model in {id(m): m for m in models.values()}.values():
-                    await model.close()
-    except asyncio.CancelledError:
-        me.uncancel()
-        return False
-    return True
+
+    async def score(problem: Problem, models: Mapping[str, Model]) -> None:
+        work.scores.add(await _score(work, problem, models))
+
+    plan = work.plan if await _asks_a_model(work, left[0]) else None
+    before = len(work.problems) - len(left)
+    return await side_by_side(plan, left, score, verb="judging", at_once=at_once, quiet=work.quiet, before=before)
 
 
 async def _readable(problems: list[Problem]) -> None:
@@ -147,35 +136,13 @@ async def _readable(problems: list[Problem]) -> None:
                 raise BadInput(f"Line {problem.line}: {error}")
 
 
-async def _asks_a_model(work: Check) -> bool:
+async def _asks_a_model(work: Check, problem: Problem) -> bool:
     """Whether the verifier asks one: many do not, and then none is loaded."""
     try:
-        await _score(work, work.left[0], {})
+        await _score(work, problem, {})
     except LedgerDrift:  # what a run says that has no model
         return True
     return False
-
-
-async def _all(work: Check, models: Mapping[str, Model], side_by_side: int, console: Console) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    hidden = work.quiet or not console.is_terminal
-    queue = iter(work.left)
-    with Progress(*columns, console=console, transient=True, refresh_per_second=4, disable=hidden) as bars:
-        bar = bars.add_task("judging", total=len(work.problems), completed=len(work.problems) - len(work.left))
-
-        async def worker() -> None:
-            for problem in queue:
-                work.scores.add(await _score(work, problem, models))
-                bars.advance(bar)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(side_by_side):
-                    group.create_task(worker())
-        except BaseExceptionGroup as errors:  # one sentence is enough: the first
-            raise errors.exceptions[0]
 
 
 async def _score(work: Check, problem: Problem, models: Mapping[str, Model]) -> Scored:

@@ -1,7 +1,7 @@
 """What strategies that think step by step have in common: the next steps, what they are worth, how a path ends, and which end is chosen.
 
 A step ends at a blank line, or at `step` tokens where it would go on for ever. A path that cannot be paid any further is not lost: its
-answer is forced (`conclude`), which costs a few tokens that `keep` has set aside.
+answer is forced (`finish`), which costs a few tokens that `keep` has set aside.
 """
 
 from __future__ import annotations
@@ -29,14 +29,6 @@ async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: i
     """`n` next steps of at most `step` tokens. Raises Unaffordable where the budget has no more than `keep` tokens for them."""
     grown = await Expand(node, n, "step", say=fresh(node), max_tokens=step, temperature=temperature, keep=keep, by=by)
     return [child for child in grown if child.finish != "loop"]
-
-
-async def conclude(node: Thought, force: str = ANSWER) -> Thought:
-    """The path's answer: the node itself where it is done, else one that is forced now, greedily."""
-    if node.done:
-        return node
-    [answer] = await Expand(node, say=fresh(node), force=force, max_tokens=ENDING, temperature=0.0, stop=("\n",))
-    return answer
 
 
 async def worth(nodes: Sequence[Thought], by: str) -> list[float]:

@@ -21,7 +21,7 @@ from statistics import fmean
 
 from pondera.errors import BRANCH_ERRORS, BadInput, Unaffordable, Unsupported
 from pondera.ops import Expand, Offer
-from pondera.strategies.steps import KEEP, conclude, finish, fresh, length
+from pondera.strategies.steps import ENDING, KEEP, finish, fresh, length
 from pondera.thought import CLOSE, Thought
 
 PENALISED = ("Alternatively", "Wait", "Another", "Hmm")
@@ -109,7 +109,7 @@ async def steady(
         bias = ()
         node = await grow(root, min(step, max_tokens), temperature)
     except Unaffordable:
-        return await conclude(root)
+        return await finish(root, ENDING)
     age = node.tokens
     while not node.done and node.finish != "loop" and length(node) < max_tokens:
         await Offer(node)

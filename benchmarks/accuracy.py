@@ -29,7 +29,7 @@ def wilson(right: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a proportion (Wilson 1927)."""
     p = right / n
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    return max(0.0, (middle - half) / (1 + z * z / n)), (middle + half) / (1 + z * z / n)
 
 
 async def run(model: Model, question: Question, strategy: str, seed: int) -> Answer | None:

@@ -145,7 +145,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gsm8k", type=Path, required=True)
     parser.add_argument("--multiarith", type=Path, required=True)
-    parser.add_argument("--gym", default="leg_counting")
+    parser.add_argument("--gym", default="gsm_symbolic")
     parser.add_argument("--model", default="qwen2.5-coder-0.5b")
     parser.add_argument("--large", default="", help="a larger model, for the cascade")
     parser.add_argument("--tokens", type=int, default=1500)

@@ -146,11 +146,11 @@ async def _pool(work: Training, models: Mapping[str, Model], question: Question,
         return answer.thought
 
     try:
-        answer = await _recorded(work, run, question, work.plan.strategy_of(), work.run_of(question))
+        answer = await recorded(work, run, question, work.plan.strategy_of(), work.run_of(question))
         nodes = tuple(candidate.thought for candidate in answer.candidates)
         keys = [candidate.key for candidate in answer.candidates]
         if work.asks:
-            await _recorded(work, run, question, look, f"{work.run_of(question)} {' '.join(work.asks)} {work.plan.judge}")
+            await recorded(work, run, question, look, f"{work.run_of(question)} {' '.join(work.asks)} {work.plan.judge}")
     except PonderaError as error:
         if isinstance(error, BadInput):
             raise
@@ -161,7 +161,7 @@ async def _pool(work: Training, models: Mapping[str, Model], question: Question,
     return Pool(whole, keys, [ok and key is not None for ok, key in zip(right, keys, strict=True)])
 
 
-async def _recorded(work: Training, run: Run, question: Question, strategy: Strategy, name: str) -> Answer:
+async def recorded(work: Training, run: Run, question: Question, strategy: Strategy, name: str) -> Answer:
     """A run whose ledger is in the file, gone on with where it ended."""
     with on_disk(work.file):
         rows = ledger.read(work.file, name) if work.file.exists() else []

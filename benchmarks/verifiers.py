@@ -4,7 +4,8 @@
 
 The samples of a problem are those of `vote(n=16)`; they are kept in `--pools` (the file of `pondera verifier train`) and sampled where they
 are not there yet. `--verifier TEXT` (again and again) names others than the list. A line is written for each problem and verifier when it
-is scored, and a benchmark that was ended goes on where it was. The gap is that between `cot` (`--cot`, in percent) and pass@16.
+is scored, and a benchmark that was ended goes on where it was; `seconds` are those of a problem while `--at-once` share the machine. The
+gap is that between `cot` (`--cot`, in percent) and pass@16.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from accuracy import wilson
 
@@ -107,6 +108,7 @@ async def main() -> None:
     parser.add_argument("--pools", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--verifier", action="append", default=[])
+    parser.add_argument("--at-once", type=int, default=6, help="problems in flight")
     parser.add_argument("--cot", type=float, default=22.0)
     given = parser.parse_args()
     plan = Plan(model=given.model, judge=given.judge, strategy=f"vote(n={given.n})")
@@ -116,25 +118,33 @@ async def main() -> None:
     done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     have = {(line["id"], line["verifier"]) for line in done}
     wanted = given.verifier or [*FREE, *SAME, *(LARGER if given.judge else ())]
-    passed = 0
-    with given.out.open("a") as file:
-        for n, problem in enumerate(problems, 1):
+    passes: list[bool] = []
+    queue = iter(problems)
+
+    async def worker(file: TextIO) -> None:
+        for problem in queue:
             question = Question.of(problem["question"])
             made = await pool(work, models, question, str(problem["answer"]))
             if made is None or not any(c.key is not None for c in made[0].candidates):
                 continue
-            passed += any(made[1])
+            passes.append(any(made[1]))
             for text in wanted:
                 if (problem["id"], text) not in have:
                     line = {"id": problem["id"], "verifier": text, **await score(text, given.judge, models, question, *made)}
                     done.append(line)
                     file.write(json.dumps(line) + "\n")
                     file.flush()
-            print(f"{n} of {len(problems)}", flush=True)
+            print(f"{len(passes)} of {len(problems)}", flush=True)
+
+    with given.out.open("a") as file:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(given.at_once):
+                group.create_task(worker(file))
     for model in models.values():
         await model.close()
-    print(f"pass@{given.n}: {passed / len(problems):.0%}")
-    print(table(done, len(problems), passed / len(problems), given.cot))
+    passed = sum(passes) / len(problems)
+    print(f"pass@{given.n}: {passed:.0%}")
+    print(table(done, len(problems), passed, given.cot))
 
 
 if __name__ == "__main__":

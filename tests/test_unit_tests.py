@@ -24,6 +24,8 @@ async def outcome(code: str, tests: str = TESTS, **limits: float) -> dict[str, A
 
 
 PASSES = {
+    "class C:\n    def __repr__(self):\n        return 'c'\ndef f(x):\n    return [x + 1][0]": TESTS,
+    "f = abs": "assert f(-1) == 1",
     RIGHT: TESTS,
     f"Here:\n```python\n{RIGHT}\n```\nIt adds one.": TESTS,
     "f = lambda x: x + 1": TESTS,
@@ -179,3 +181,30 @@ def test_a_process_ends_quietly() -> None:
     script = f"import asyncio\nfrom pondera import unit_tests\nprint(asyncio.run(unit_tests.run({argument!r})))"
     done = subprocess.run([sys.executable, "-W", "always", "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, '{"passed": 3, "total": 3, "failures": []}\n', "")
+
+
+DOUBLED = "    a = [1]\n    for i in range({}):\n        a = [a, a]\n    return a\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(x):\n" + DOUBLED.format(45),
+        "def f(x):\n" + DOUBLED.format(19),
+        "def g():\n" + DOUBLED.format(45) + "f = g()\n\ndef h():\n    return 2\n",
+        "def g():\n"
+        + DOUBLED.format(40)
+        + "class C:\n    def __repr__(self):\n        held[0] = g()\n        return '1'\nheld = [0, C()]\ndef f(x):\n    return held\n",
+    ],
+)
+async def test_data_that_holds_itself_many_times_over_does_not_cross(code: str) -> None:
+    told = await outcome(code, "assert f(1) == 4\nassert h() == 2", megabytes=64)
+    assert (told["passed"], told["total"]) == (int("def h" in code), 2)
+
+
+async def test_a_worker_that_memory_ended_is_replaced_for_the_next_test() -> None:
+    code = "def f(x):\n    return len('a' * (1 << 30)) if x == 1 else x + 1"
+    told = await outcome(code, "assert f(1) == 2\nassert f(2) == 3", megabytes=64)
+    assert (told["passed"], told["total"]) == (1, 2)
+    with pytest.raises(CallFailed, match="memory"):
+        await outcome(RIGHT, "def g():\n" + DOUBLED.format(45) + "assert f'{g()!r}'\nassert f(2) == 3", megabytes=64)

@@ -15,9 +15,12 @@ from pydantic_monty import Monty, MontyCrashedError, MontyError, MontyRuntimeErr
 from pondera import _dialect
 
 DEPTH = 50  # levels of nested data that cross
+LOST = "MemoryError: the worker exceeded its memory limit"  # its session is gone
+LARGEST = 1_000_000  # characters of data, as written, that cross
 
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 _VALUES = (*_SCALARS, decimal.Decimal, datetime.date, datetime.datetime, datetime.time, datetime.timedelta)
+_OWN_WORDS = re.compile(r"__repr__|setattr")  # an object could change what holds it while that is written
 _FUNCTION = re.compile(r"<function '.*' at 0x[0-9a-f]+>")  # how one comes out of the sandbox
 
 
@@ -73,10 +76,11 @@ class Candidate:
         found: dict[str, Any] = {}
         for name in sorted(names - set(dir(builtins))):
             try:
-                value, sort = feed(self.open(), name), feed(self.open(), f"type({name})")
-                found[name] = self._proxy(name) if "function" in getattr(sort, "name", "") else plain(value)
-            except (MontyRuntimeError, TypeError, RecursionError):  # it has no such name, or nothing that can cross
-                continue
+                function = str(self._fed(f"f'{{{name}!r}}'[:99]")).startswith(("<function ", "<built-in function "))
+                found[name] = self._proxy(name) if function else plain(self._taken(name))
+            except (MontyError, TypeError, RecursionError) as error:  # it has no such name, or nothing that can cross
+                if "SIGINT" in str(error):
+                    raise
         return found
 
     def _proxy(self, name: str) -> Callable[..., Any]:
@@ -99,13 +103,29 @@ class Candidate:
         if self.late():
             raise TimeoutError("no time is left for this test")
         try:
-            value = feed(self.open(), f"{name}(*__args, **__named)", inputs={"__args": args, "__named": named})
+            return plain(self._taken(f"{name}(*__args, **__named)", inputs={"__args": args, "__named": named}))
         except MontyError as error:
             self.cut = self.cut or "SIGINT" in str(error)
+            raise error.exception() from None
+
+    def _taken(self, expression: str, **more: Any) -> Any:
+        """The value of an expression, weighed before it crosses: a list in a list in a list, twice each time, is no larger than one to the
+        program, and 2 ** 50 lists to us. Raises TypeError for what is too large.
+        """
+        by_json = _OWN_WORDS.search(self.program.code)
+        written = "import json as __json\n__json.dumps(__value)" if by_json else "f'{__value!r}'"
+        self._fed(f"__value = {expression}", **more)
+        if self._fed(f"{written}[{LARGEST}:{LARGEST + 1}]"):
+            raise TypeError(f"the data has more than {LARGEST:,} characters")
+        return self._fed("__value")
+
+    def _fed(self, code: str, **more: Any) -> Any:
+        try:
+            return feed(self.open(), code, **more)
+        except MontyError as error:
             if isinstance(error, MontyCrashedError) or exceeded(error, self.limits):
                 self.close()  # nothing is sure of its heap any more
-            raise error.exception() from None
-        return plain(value)
+            raise
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -137,6 +157,6 @@ def exceeded(error: MontyError, limits: Limits) -> str:
     what = error.display("type-msg") if isinstance(error, MontyRuntimeError) else ""
     if what.startswith("TimeoutError: feed time limit exceeded"):
         return f"it ran longer than {limits.seconds:g} seconds"
-    if what.startswith("MemoryError: memory limit exceeded"):
+    if what.startswith(("MemoryError: memory limit exceeded", LOST)):
         return f"it needed more than {limits.megabytes} MB of memory"
     return ""

@@ -27,6 +27,7 @@ from pondera.thought import Answer, Question, Thought, root_of
 if TYPE_CHECKING:
     from pondera.runtime import Run
 
+LARGEST = 1e100  # of a score
 GRACE = 1.0  # seconds before the deadline (at most a tenth of the time allowed) in which votes are counted and no model is asked
 
 
@@ -48,6 +49,7 @@ class Drive:
         self.purse = Purse(run.budget, self.record.spent)
         self.end = self.record.began + run.budget.seconds
         self.margin = min(GRACE, run.budget.seconds / 10)
+        self.kept = 0  # the fewest tokens that the strategy has ever set aside: those no verifier touches
         self.closing: Why | None = None
         self.expired = False
         self.inbox: asyncio.Queue[tuple[Callable[..., None], tuple[Any, ...]]] = asyncio.Queue()
@@ -174,6 +176,8 @@ class Drive:
         if not isinstance(op, Expand | Score | Key | Call):
             raise TypeError(f"unknown op {op!r}")
         self.waits[frame] = _Wait(key, op)
+        if isinstance(op, Expand) and op.keep and frame.by != "judge":
+            self.kept = min(op.keep, self.kept or op.keep)
         if self.record.check(key, op):
             self.parked[key] = frame
         elif self.record.order and not isinstance(op, Score):  # what a verifier asked may be in the ledger, so it starts now
@@ -189,7 +193,8 @@ class Drive:
         match wait.op:
             case Expand() as op:
                 billed = op.by if op.by != "think" else frame.by or op.by
-                wait.work = self.grower.begin(wait.key, op, billed, lambda alive, made, error: self._grown(frame, alive, made, error))
+                keep = op.keep or (self.kept if frame.by == "judge" else 0)
+                wait.work = self.grower.begin(wait.key, op, billed, keep, lambda alive, made, error: self._grown(frame, alive, made, error))
             case Score(nodes, by):
                 verifier = _given(self.cfg.verifiers, by, "verifier")
                 told = _guarded(verifier, nodes)
@@ -344,10 +349,10 @@ async def _guarded(verifier: Verifier, nodes: tuple[Thought, ...]) -> list[float
 
 
 def verdicts(values: Sequence[float | None], whys: Sequence[str] = ()) -> list[Verdict | None]:
-    """Scores that can be compared, each with its reasons; what is no number is no opinion."""
+    """Scores that can be compared, each with its reasons; what is no number, or one too large to be added, is no opinion."""
     told = whys or [getattr(value, "why", "") for value in values]
     pairs = zip(values, told, strict=True)
-    return [Verdict(float(value), why) if isinstance(value, Real) and math.isfinite(value) else None for value, why in pairs]
+    return [Verdict(float(value), why) if isinstance(value, Real) and -LARGEST <= value <= LARGEST else None for value, why in pairs]
 
 
 def _given(found: Mapping[str, Any], name: str, sort: str) -> Any:

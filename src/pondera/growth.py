@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import re
 import time
 from collections import deque
@@ -20,9 +21,12 @@ from pondera.events import Asked, Growing
 from pondera.ops import Expand
 from pondera.plain import fingerprint, spend_to_json, thought_to_json
 from pondera.ports import Failure, Model, Piece, Sample
-from pondera.purse import Hold, Purse
+from pondera.purse import NOTHING, Hold, Purse
 from pondera.record import Record
 from pondera.thought import Spend, Thought, dialogue, spoken
+
+MOST = 100_000  # children of one op
+BYTES = 4  # of a token, about, as some models bound a prompt: so much may what is grown now add to the prompt of what is kept for
 
 _NESTED = re.compile(r"^All \d+ branches failed: ")
 Why = Literal["budget", "deadline", "cancelled"]
@@ -44,6 +48,7 @@ class Growth:
     deliver: Deliver
     pending: set[int]
     asked: str  # the op's fingerprint
+    keep: int  # tokens of the budget that are not touched
     made: dict[int, Thought] = field(default_factory=dict)
     cut: dict[int, Thought] = field(default_factory=dict)
     failed: list[PonderaError] = field(default_factory=list)
@@ -83,13 +88,17 @@ class Grower:
     queue: deque[tuple[Growth, int]] = field(default_factory=deque)
     asks: dict[_Ask, asyncio.Task[None]] = field(default_factory=dict)
 
-    def begin(self, key: str, op: Expand, by: str, deliver: Deliver) -> Growth:
+    def begin(self, key: str, op: Expand, by: str, keep: int, deliver: Deliver) -> Growth:
         """Queue the children that the ledger does not have yet."""
         if op.n < 1 or op.max_tokens < 1:
             raise BadInput(f"Expand(n={op.n}, max_tokens={op.max_tokens}) asks for nothing: give 1 or more of each.")
+        if op.n > MOST:
+            raise BadInput(f"Expand(n={op.n:,}) asks for more branches than can be kept in mind: give at most {MOST:,}.")
+        if not 0 <= op.temperature < math.inf:
+            raise BadInput(f"A temperature of {op.temperature} draws nothing: give 0, which is greedy, or more.")
         if isinstance(op.until, int) and op.until < 1:
             raise BadInput(f"Expand(until={op.until}) asks for nothing: give 1 token or more.")
-        growth = Growth(key, op, by, deliver, set(range(op.n)), fingerprint(op))
+        growth = Growth(key, op, by, deliver, set(range(op.n)), fingerprint(op), keep)
         for i in range(op.n):
             row = self.record.samples.get(f"{key}/{i}")
             # Paid before the run was cut: not asked again, unless the strategy, going another way now, asks something else here.
@@ -123,12 +132,13 @@ class Grower:
                 self._call(model, growth, wanted, batch, hold)
             elif self.purse.held_calls:
                 return  # others may give back what they hold
-            elif length := self.purse.longest(wanted, bound, model.price, growth.op.keep):
+            elif length := self.purse.longest(wanted, bound, model.price, self._spare(growth)):
                 hold = self.purse.worst(length, bound, model.price)
                 self.purse.hold(hold)
                 self._call(model, growth, length, [self.queue.popleft()[1]], hold)
-            elif growth.op.keep:
-                self._refuse(growth, Unaffordable(f"What is left of the budget is kept for an answer ({growth.op.keep} tokens)."))
+            elif growth.keep:
+                self.record.stop("budget")
+                self._refuse(growth, Unaffordable(f"What is left of the budget is kept for an answer ({growth.keep} tokens)."))
             else:
                 self.record.stop("budget")
                 self.close(growth, "budget")
@@ -144,11 +154,22 @@ class Grower:
     def _unqueue(self, growth: Growth) -> None:
         self.queue = deque((g, i) for g, i in self.queue if g is not growth)
 
+    def _spare(self, growth: Growth) -> Hold:
+        """What is kept beside a growth: its tokens, and the call and the dollars that the model which answers takes for them.
+
+        No call where the run has one alone, and may have a whole answer for it.
+        """
+        if not growth.keep:
+            return NOTHING
+        spare = self.purse.worst(growth.keep, (growth.bound or 0) + BYTES * growth.op.max_tokens, self.models["think"].price)
+        first = growth.op.until == "done" and not self.purse.spent.calls and not self.purse.held_calls
+        return replace(spare, calls=0) if first else spare
+
     def _payable(self, growth: Growth, hold: Hold) -> tuple[list[int], Hold]:
         """Take from the queue's head, and hold, as many children of one growth as can be paid and run now."""
         batch: list[int] = []
         while self.queue and self.queue[0][0] is growth and self.purse.held_calls < self.parallel:
-            if not self.purse.affords(hold, growth.op.keep):
+            if not self.purse.affords(hold, self._spare(growth)):
                 break
             self.purse.hold(hold)
             batch.append(self.queue.popleft()[1])

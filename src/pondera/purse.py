@@ -23,6 +23,9 @@ class Hold:
     calls: int = 1
 
 
+NOTHING = Hold(0, 0.0, 0)
+
+
 @dataclass(slots=True)
 class Purse:
     budget: Budget
@@ -35,26 +38,27 @@ class Purse:
         """The hold for a child of at most `tokens`; `prompt` is an upper bound of its prompt's tokens."""
         return Hold(tokens, _dearest(price, prompt, tokens) if price else 0.0)
 
-    def affords(self, hold: Hold, keep: int = 0) -> bool:
+    def affords(self, hold: Hold, spare: Hold = NOTHING) -> bool:
+        """Whether `hold` fits into what is left, beside what is to be spared."""
         return (
-            self.spent.tokens + self.held_tokens + hold.tokens + keep <= self.budget.tokens
-            and self.spent.calls + self.held_calls + hold.calls <= self.budget.calls
-            and self.spent.usd + self.held_usd + hold.usd <= self.budget.usd
+            self.spent.tokens + self.held_tokens + hold.tokens + spare.tokens <= self.budget.tokens
+            and self.spent.calls + self.held_calls + hold.calls + spare.calls <= self.budget.calls
+            and self.spent.usd + self.held_usd + hold.usd + spare.usd <= self.budget.usd
         )
 
-    def longest(self, wanted: int, prompt: int, price: Price | None, keep: int = 0) -> int:
-        """The most tokens, at most `wanted` and beside what is kept, that one more child may be given; 0 where too few to be worth a call.
+    def longest(self, wanted: int, prompt: int, price: Price | None, spare: Hold = NOTHING) -> int:
+        """The most tokens, at most `wanted` and beside `spare`, that one more child may be given; 0 where too few to be worth a call.
 
         A first child is worth it whatever is left.
         """
         least = min(wanted, FLOOR) if self.spent.calls else 1
-        tokens = float(min(wanted, self.budget.tokens - self.spent.tokens - self.held_tokens - keep))
+        tokens = float(min(wanted, self.budget.tokens - self.spent.tokens - self.held_tokens - spare.tokens))
         if price and math.isfinite(self.budget.usd) and price.generated > 0:
-            rest = self.budget.usd - self.spent.usd - self.held_usd - _dearest(price, prompt, 0)
+            rest = self.budget.usd - self.spent.usd - self.held_usd - spare.usd - _dearest(price, prompt, 0)
             tokens = min(tokens, max(0.0, rest) * 1e6 / price.generated)
         whole = max(0, math.floor(tokens))
-        while whole >= least and not self.affords(self.worst(whole, prompt, price), keep):
-            whole -= 1 if self.affords(self.worst(whole - 1, prompt, price), keep) else whole  # one off by rounding, or out of reach
+        while whole >= least and not self.affords(self.worst(whole, prompt, price), spare):
+            whole -= 1 if self.affords(self.worst(whole - 1, prompt, price), spare) else whole  # one off by rounding, or out of reach
         return whole if whole >= least else 0
 
     def hold(self, hold: Hold) -> None:

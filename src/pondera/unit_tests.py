@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pydantic_monty import Monty, MontyCrashedError, MontyError, MontyRuntimeError, MontySyntaxError
 
 from pondera import _dialect, sandbox
-from pondera._candidate import Candidate, Limits, checkout, exceeded, feed
+from pondera._candidate import LOST, Candidate, Limits, checkout, exceeded, feed
 from pondera.errors import CallFailed
 
 SECONDS, MEGABYTES = 2.0, 256  # for a test, and for the program's heap
@@ -184,6 +184,8 @@ def _tested(candidate: Candidate, suite: _Suite) -> str:
                 feed(session, step.program.prelude)
                 feed(session, step.program.code, external_lookup=lookup)
             except (MontyRuntimeError, MontySyntaxError, TimeoutError) as error:
+                if not candidate.raised and isinstance(error, MontyRuntimeError) and error.display("type-msg").startswith(LOST):
+                    raise CallFailed(f"The tests cannot be run: {_reason(error, limits)}.") from None
                 if _lacking(error) and not candidate.raised:
                     if not step.test:
                         raise CallFailed(f"The sandbox cannot run the tests: {_reason(error, limits)}.") from None

@@ -74,7 +74,7 @@ async def test_at_the_maximum_the_answer_is_forced() -> None:
 
 async def test_a_wait_that_cannot_be_paid_or_made_leaves_the_chain_as_it_was() -> None:
     answer, _, _ = await solve(strategy(budget_forcing, least=90, most=100), reciting(SHORT, then=" or not"), Budget(tokens=90))
-    assert (answer.key, answer.stopped) == ("41", "done")
+    assert (answer.key, answer.stopped) == ("41", "budget")
 
     def script(op: Expand, index: int, seed: int) -> Reply:
         return Unsupported("The server cannot continue a partial answer.") if op.force else SHORT
@@ -192,7 +192,7 @@ async def test_near_the_end_of_a_budget_the_answer_is_forced() -> None:
         return f"{len(op.node.reply.split())}}}." if op.force else " so" * 900
 
     answer, _, _ = await solve(strategy(early_exit, every=64, max_tokens=900), script, Budget(tokens=300))
-    assert (answer.key, answer.stopped) == ("192", "done")
+    assert (answer.key, answer.stopped) == ("192", "budget")
     assert answer.spend.tokens == 192 + 4
 
 

@@ -14,7 +14,7 @@ import pytest
 from pondera.errors import BadInput, ModelError
 from pondera.models.fake import Fake
 from pondera.ops import Expand
-from pondera.strategies.mcts import REVISE, abmcts, beta, mcts, normal
+from pondera.strategies.mcts import REVISE, TOLD, abmcts, beta, mcts, normal
 from pondera.strategies.tree import Tree, priors, puct, uct
 from pondera.thought import Budget, Question, Thought, root_of
 from tests.strategies.planted import found, one_way, replays, script, solve
@@ -154,7 +154,10 @@ async def test_a_reviser_is_shown_its_answer_and_told_why() -> None:
     answer = await solve(partial(abmcts, by="telling", rounds=8, workers=2), model)
     revisions = [op for op in model.asked if REVISE in op.say]
     assert revisions
-    assert all(op.node.reply == "It is \\boxed{41}." and op.say.startswith("41 is off by one.\n\n") for op in revisions)
+    assert all(
+        op.node.reply == "It is \\boxed{41}." and op.say.startswith(f"{TOLD}<reasons>\n41 is off by one.\n</reasons>\n\n")
+        for op in revisions
+    )
     assert dict(answer.votes) == {"41": 8}
 
 

@@ -285,3 +285,14 @@ def test_recorded_samples_are_read_whole() -> None:
 def test_the_command_line_loads_no_numbers_for_its_help() -> None:
     code = "import sys, pondera.terminal.verify; print('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_scores_that_were_never_made_bind_nobody(tmp_path: Path, run: Run) -> None:
+    """A model that cannot be opened leaves a head: the right name goes on with the same file."""
+    samples = write(tmp_path / "samples.jsonl", problem("What is 1 + 1?", ("2", True), ("3", False)))
+    kept = tmp_path / "scores.jsonl"
+    assert run(samples, *FAKE, "--verifier", "judge", "--judge", "nosuchmodel", "--out", kept).code == 2
+    assert run(samples, *FAKE, "--verifier", "judge", "--out", kept).code == 0
+    assert len(kept.read_text().splitlines()) == 2
+    assert "nosuchmodel" not in kept.read_text()
+    assert run(samples, *FAKE, "--verifier", "length", "--out", kept).code == 2

@@ -6,6 +6,7 @@ import json
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_what_does_not_apply_counts_as_the_mean() -> None:
     assert one.chance([math.nan] * len(NAMES)) == one.chance([5.0] * len(NAMES)) == pytest.approx(1 / (1 + math.e))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"signals": 3, "asks": []}', "not json"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"signals": 3, "asks": []}', "not json"])
 def test_a_file_that_is_none(text: str) -> None:
     with pytest.raises(BadInput, match="holds no fitted verifier"):
         read(text, "fit.json")
@@ -100,9 +101,18 @@ async def test_it_judges_a_pool_in_a_run() -> None:
     assert answer.spend.judging == 0
 
 
-async def test_a_fit_that_cannot_be_read_ends_the_run_in_a_sentence() -> None:
-    with pytest.raises(BadInput, match="There is no fitted verifier"):
-        await run_of(Fake(), verifiers={"learned": learned("nowhere.json")}).solve(QUESTION, strategy("best_of(n=4, by='learned')"))
+def test_a_fit_that_cannot_be_read_is_refused_before_anything_is_asked() -> None:
+    for name in ("nowhere.json", "no\0where"):
+        with pytest.raises(BadInput, match="fitted verifier"):
+            learned(name)
+
+
+def test_a_fit_is_read_as_it_is_now(tmp_path: Path) -> None:
+    file = tmp_path / "fit.json"
+    for seed in (1, 2):
+        made, _ = fit(pools(seed=seed))
+        made.save(file)
+        assert load(str(file)).weights == made.weights
 
 
 def opinions(text: str) -> Fake:
@@ -138,3 +148,24 @@ async def test_a_second_model_that_fails_has_no_opinion() -> None:
 def test_numbers_that_ask_nothing() -> None:
     with pytest.raises(BadInput, match="1 answer or more"):
         VERIFIERS["second"](n=0)
+
+
+@pytest.mark.parametrize("name", sorted(set(VERIFIERS) - {"reward"}))
+async def test_no_candidates_are_no_fault(name: str) -> None:
+    heard: list[Any] = []
+
+    async def look(root: Thought) -> Thought:
+        heard.append(await Score((), name))
+        [node] = await Expand(root)
+        return node
+
+    answer = await run_of(Fake(), verifiers={name: VERIFIERS[name]()}).solve(QUESTION, look)
+    assert (heard, answer.cut) == ([[]], ())
+
+
+async def test_a_second_model_that_is_down_leaves_the_signals() -> None:
+    model = Fake(lambda op, index, seed: ModelError("down") if op.by == "judge" else f"\\boxed{{{index}}}")
+    second = "qwen2.5-coder-0.5b-second"
+    answer = await run_of(model, verifiers={"learned": learned(second)}).solve(QUESTION, strategy("best_of(n=3, by='learned')"))
+    assert all(0 < c.scores["learned"] < 1 for c in answer.candidates if c.key is not None)
+    assert any("down" in line for line in answer.cut)

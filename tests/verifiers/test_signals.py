@@ -64,6 +64,12 @@ def test_sure_and_weakest_and_end() -> None:
         ("5 / 0 = 7", []),
         ("(2 + 3) * 4 = 20", [(True, 20.0)]),
         ("9" * 400 + " + 1 = 2", []),
+        ("3 + 4 = 7\n8 + 1 = 9", [(True, 7.0), (True, 9.0)]),
+        ("3 + 4 = 7 + 1 = 8", [(True, 7.0)]),
+        ("so 2 = 2 + 1 = 3", [(True, 3.0)]),
+        ("1 + " * 20_000, []),
+        ("1" * 100_000, []),
+        ("1 + 1 = 2 " + " " * 100_000 + "x", [(True, 2.0)]),
     ],
 )
 def test_sums_are_done_again(text: str, found: list[tuple[bool, float]]) -> None:

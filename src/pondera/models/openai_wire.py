@@ -68,15 +68,21 @@ class Wire:
     """A server's address and key. Never shows the key."""
 
     def __init__(self, base_url: str, key: str, concurrency: int, timeout: float) -> None:
-        parts = urlsplit(base_url)
+        try:
+            parts = urlsplit(base_url)
+            port = parts.port
+        except ValueError:
+            raise BadInput("A base_url has a number for a port, like http://127.0.0.1:8000/v1.") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise BadInput("A base_url begins with http:// or https:// and names a host, like http://127.0.0.1:8000/v1.")
+        if parts.username or parts.password or parts.query or parts.fragment:  # it is shown, and kept in records
+            raise BadInput("A base_url holds no user, password or query: give the key in the variable OPENAI_API_KEY.")
         if not key.isascii() or not key.isprintable():
             raise BadInput("The API key holds characters that no key has (a line break, an accent): copy it again.")
         if concurrency < 1 or not (timeout > 0 and math.isfinite(timeout)):
             raise BadInput("concurrency must be at least 1, and timeout a number of seconds above 0.")
         self.base = base_url.rstrip("/")
-        self.host = parts.hostname + (f":{parts.port}" if parts.port else "")
+        self.host = parts.hostname + (f":{port}" if port else "")
         self._key = key
         self._concurrency = concurrency
         self.timeout = timeout

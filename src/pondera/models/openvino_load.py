@@ -13,7 +13,7 @@ from typing import Any
 from pondera.errors import ModelUnavailable, WeightsError
 from pondera.models.openvino_engine import Engine, first_line
 from pondera.models.openvino_prefix import BLOCK
-from pondera.models.weights import Progress, Ready
+from pondera.models.weights import Progress, Ready, alone
 
 SEQUENCES = 128  # that share a batch at most
 UNKNOWN = 1 << 30  # tokens; a model folder that does not say how long its context is
@@ -37,7 +37,8 @@ def load(ready: Ready, cache_gb: int, progress: Progress) -> Engine:
     scheduler.cache_size = cache_gb
     scheduler.max_num_seqs = SEQUENCES
     try:
-        pipeline, tokenizer = _pipeline(genai, ready, scheduler)
+        with alone(ready.cache, progress):  # two processes that write the engine's cache at once fail on each other's files
+            pipeline, tokenizer = _pipeline(genai, ready, scheduler)
     except MemoryError:
         raise ModelUnavailable(f"There is too little memory for {ready.name}: use a smaller model, or give the cache less (cache_gb).")
     except RuntimeError as error:

@@ -87,7 +87,7 @@ def pull(name: str, *, progress: Progress = silent, cache: Path | None = None, s
     place = _place(known, cache or cache_dir())
     if remembered(place, _marker(place)) == known.sha256:
         return place
-    with _disk(place.parent), _alone(place.parent, progress):
+    with _disk(place.parent), alone(place.parent, progress):
         if place.exists():
             _verify_or_move(place, known, progress)
             return place
@@ -199,7 +199,7 @@ def _gguf(path: Path, name: str, sha256: str, root: Path, progress: Progress) ->
 
     if already := made():
         return already
-    with _disk(home), _alone(home, progress):
+    with _disk(home), alone(home, progress):
         if already := made():
             return already
         progress("reading", 0, path.stat().st_size)
@@ -250,7 +250,7 @@ def _require_room(folder: Path, wanted: int, have: Path | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, progress: Progress) -> Iterator[None]:
+def alone(folder: Path, progress: Progress) -> Iterator[None]:
     """Make the folder and hold its lock, against other processes and threads."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")

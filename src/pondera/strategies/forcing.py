@@ -44,21 +44,24 @@ async def budget_forcing(
 
     Paper: s1, Muennighoff et al. 2025 (arXiv 2501.19393).
     """
-    if not 0 <= least <= most or most < 1 or waits < 0:
+    if not 0 <= least <= most or min(most, max_tokens) < 1 or waits < 0:
         raise BadInput(
-            f"least={least}, most={most}, waits={waits}: a thought has least <= most tokens, and is told to wait 0 times or more."
+            f"least={least}, most={most}, waits={waits}, max_tokens={max_tokens}: a thought has least <= most tokens, "
+            "is told to wait 0 times or more, and its answer has 1 token or more."
         )
+    known: Thought | None = None
     node = await begin(root, most, temperature)
     for _ in range(waits):
         if not node.done or length(node) >= least:
             break
+        known = known if inside(node) else node
         try:
             node = await stretch(node, most - length(node), temperature, force=WAIT)
         except BRANCH_ERRORS:  # what was thought before still counts
             break
         if node.done and not inside(node):
             await Offer(node)
-    return await finish(node, max_tokens)
+    return await finish_or(known, node, max_tokens)
 
 
 async def early_exit(
@@ -100,14 +103,15 @@ async def probed(
     root: Thought, every: int, patience: int, sure: float, waits: int, temperature: float, max_tokens: int, keep: int
 ) -> Thought:
     """One chain until its answer has settled: the probe that settled it, or the chain's own answer where it ends before."""
+    known: Thought | None = None
     probes: list[Thought] = []
     node = await begin(root, min(every, max_tokens), temperature, keep)
-    while length(node) < max_tokens and (node.finish == "tokens" or (node.done and waits > 0)):
+    while length(node) < max_tokens and ((node.finish == "tokens" and node.tokens) or (node.done and waits > 0)):
         try:
             probes = [*probes, await finish(node, ENDING)][-patience:]
             keys = await Key(tuple(probes))
             if keys[-1] is not None:
-                await Offer(probes[-1])
+                await Offer(known := probes[-1])
             if settled(probes, keys, patience, sure):
                 return probes[-1]
         except BRANCH_ERRORS:  # a probe that failed says nothing
@@ -117,7 +121,17 @@ async def probed(
             node = await stretch(node, min(every, max_tokens - length(node)), temperature, keep, WAIT if node.done else "")
         except BRANCH_ERRORS:  # what was thought before still counts
             break
-    return await finish(node, max_tokens)
+    return await finish_or(known, node, max_tokens)
+
+
+async def finish_or(known: Thought | None, node: Thought, max_tokens: int) -> Thought:
+    """The answer of a chain, or the one that it had before where the last one fails."""
+    try:
+        return await finish(node, max_tokens)
+    except BRANCH_ERRORS:  # recorded by the runtime
+        if known is None:
+            raise
+        return known
 
 
 async def begin(root: Thought, tokens: int, temperature: float, keep: int = KEEP) -> Thought:

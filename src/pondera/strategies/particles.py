@@ -66,7 +66,7 @@ async def gibbs(
     swarm: list[Thought] = []
     trail: tuple[Thought, ...] = ()
     for _ in range(sweeps):
-        free = n - bool(trail)
+        free, seen = n - bool(trail), len(scores)
         swarm = [root] * free
         for level in range(1, depth + 1):
             grown = await grow(Counter(node for node in swarm if not node.done), step, temperature)
@@ -81,12 +81,14 @@ async def gibbs(
             pool = ranked([*swarm, *(trail[level : level + 1] or trail[-1:])], scores)
             weights = odds([scores[node] for node in pool])
             swarm = rng.choices(pool, weights, k=free) if trail else [pool[i] for i in systematic(weights, free, rng.random())]
-        swarm += trail[-1:]
         ended = [node for node in swarm if node.done]
-        if not ended:
-            break
-        votes += ended
-        trail = rng.choices(ended, odds([scores[node] for node in ended]))[0].path[len(root.path) - 1 :]
+        if len(scores) == seen or not (ended or trail):
+            break  # nothing could be paid, or nothing ends
+        if ended:  # the kept path votes beside others, and is no majority of its own
+            ended += trail[-1:]
+            votes += ended
+            [kept] = rng.choices(ended, odds([scores[node] for node in ended]))
+            trail = tuple(node for node in kept.path if node in scores)
     front = dict.fromkeys(node for node in swarm if not node.done)
     return await settle(scores, ranked(front, scores), votes)
 

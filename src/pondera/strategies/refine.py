@@ -55,9 +55,9 @@ async def refine(
     if turns < 0 or math.isnan(enough):
         raise BadInput(f"refine(turns={turns}, enough={enough}): give 0 turns or more, and the score that is enough.")
     best = await draft(root, max_tokens)
+    await Offer(best)
     score = await verdict(best, by)
     for _ in range(turns):
-        await Offer(best)
         if score is not None and score >= enough:
             break
         try:
@@ -68,6 +68,7 @@ async def refine(
         new_score = await verdict(new, by)
         if better(keys, (score, new_score)):
             best, score = new, new_score
+            await Offer(best)
         if not by and old_key is not None and old_key == new_key:
             break
     return best
@@ -106,7 +107,7 @@ def split(n: int, ratio: float) -> list[int]:
     """How many answers each chain gives, longest first: together `n`, and in a chain about `ratio` times as many as there are chains."""
     if n < 1 or not ratio > 0:
         raise BadInput(f"revise(n={n}, ratio={ratio}): give 1 answer or more, and a ratio above 0.")
-    k = min(n, max(1, round(math.sqrt(n / ratio))))
+    k = min(n, max(1, round(min(n, math.sqrt(n / ratio)))))
     return [n // k + (i < n % k) for i in range(k)]
 
 
@@ -114,12 +115,15 @@ async def draft(root: Thought, max_tokens: int) -> Thought:
     """The first answer, greedily; one that would not fit into the budget is forced from what it has come to."""
     try:
         [node] = await Expand(root, say=CHAIN, temperature=0.0, max_tokens=max_tokens, keep=KEEP)
-        await Offer(node)
+        if node.cut:
+            await Offer(node)  # for want of a better one
     except Unaffordable:
         node = root
     try:
         return await finish(node, max_tokens)
     except Unsupported:  # a server that cannot go on with an answer
+        if node is root:
+            raise
         return node
 
 
@@ -169,8 +173,8 @@ def faultless(critique: str) -> bool:
 
 
 def quoted(tag: str, text: str) -> str:
-    """Untrusted text between tags that it cannot close or open; of a very long one the end, where the answer is."""
+    """Untrusted text between tags that it cannot close or open, nor the turn; of a very long one the end, where the answer is."""
     text = text.strip()
     text = f"[...] {text[-LONGEST:]}" if len(text) > LONGEST else text
-    safe = re.sub(rf"<(?=[\s/]*{tag}\b)", "< ", text, flags=re.IGNORECASE)
+    safe = re.sub(rf"<(?=[\s/]*{tag}\b|\|)", "< ", text, flags=re.IGNORECASE)
     return f"<{tag}>\n{safe}\n</{tag}>"

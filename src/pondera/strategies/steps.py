@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+from itertools import accumulate
 
 from pondera.errors import Unaffordable
-from pondera.ops import Expand, Key, Role, Score
+from pondera.ops import Expand, Key, Role, Score, both
 from pondera.strategies.think import CHAIN
 from pondera.strategies.vote import elect
 from pondera.thought import CLOSE, Thought, dialogue, musing
@@ -28,7 +30,15 @@ def fresh(node: Thought) -> str:
 async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: int = KEEP, by: Role = "think") -> list[Thought]:
     """`n` next steps of at most `step` tokens. Raises Unaffordable where the budget has no more than `keep` tokens for them."""
     grown = await Expand(node, n, "step", say=fresh(node), max_tokens=step, temperature=temperature, keep=keep, by=by)
-    return [child for child in grown if child.finish != "loop"]
+    alive = [child for child in grown if child.finish != "loop"]
+    if any(child.done and inside(child) for child in alive):  # a thought that is not answered would be a vote for nothing
+        return await both(*(answered(child, step) for child in alive))
+    return alive
+
+
+async def answered(child: Thought, max_tokens: int) -> Thought:
+    """A step, or the answer of one at which the model ended inside its thought."""
+    return await finish(child, max_tokens) if child.done and inside(child) else child
 
 
 async def worth(nodes: Sequence[Thought], by: str) -> list[float]:
@@ -64,7 +74,7 @@ async def finish(node: Thought, max_tokens: int) -> Thought:
     """The answer of a path that goes no further.
 
     The node itself where its model has answered. A thought that its model has ended is closed, and at most `max_tokens` of answer follow;
-    whatever was cut has its answer forced.
+    whatever was cut has its answer forced, which is whole where its box is closed: what was cut then is talk about it.
     """
     if node.done and inside(node):
         with suppress(Unaffordable):
@@ -72,4 +82,10 @@ async def finish(node: Thought, max_tokens: int) -> Thought:
     if node.done and not inside(node):
         return node
     [answer] = await Expand(node, say=fresh(node), force=ending(node), max_tokens=ENDING, temperature=0.0, stop=("\n",))
-    return answer
+    return replace(answer, finish="done") if answer.finish == "length" and boxed(answer.text) else answer
+
+
+def boxed(text: str) -> bool:
+    """Whether the first box of a text is closed."""
+    depths = accumulate(((char == "{") - (char == "}") for char in text.partition("\\boxed{")[2]), initial=1)
+    return 0 in depths

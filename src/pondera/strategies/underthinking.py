@@ -14,6 +14,7 @@ while the thought is younger than beta tokens.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -100,18 +101,19 @@ async def steady(
 
     Paper: TIP, Wang et al. 2025 (arXiv 2501.18585).
     """
-    if not alpha >= 0 or min(beta, step, max_tokens) < 1:
+    if not 0 <= alpha < math.inf or min(beta, step, max_tokens) < 1:
         raise BadInput(f"alpha={alpha}, beta={beta}, step={step}: a penalty is 0 or more, and thoughts and steps have 1 token or more.")
     bias = tuple((word, -alpha) for word in PENALISED)
     try:
-        node = await grow(root, min(step, max_tokens), temperature, bias)
-    except Unsupported:  # by this model
-        bias = ()
-        node = await grow(root, min(step, max_tokens), temperature)
+        try:
+            node = await grow(root, min(step, max_tokens), temperature, bias)
+        except Unsupported:  # by this model
+            bias = ()
+            node = await grow(root, min(step, max_tokens), temperature)
     except Unaffordable:
         return await finish(root, ENDING)
     age = node.tokens
-    while not node.done and node.finish != "loop" and length(node) < max_tokens:
+    while not node.done and node.finish != "loop" and node.tokens and length(node) < max_tokens:
         await Offer(node)
         size, young = min(step, max_tokens - length(node)), age < beta
         try:

@@ -62,18 +62,20 @@ async def best_of(
     """The one of `n` branches that the verifier `by` thinks most of.
 
     It judges whole branches, or with `process` every step of each, of which the "min", "product", "last" or "mean" counts. To add up the
-    scores of equal answers is `vote(by=...)`.
+    scores of equal answers is `vote(by=...)`. Where it has no opinion of any, the majority's answer is taken.
 
     Paper: Cobbe et al. 2021 (arXiv 2110.14168); by process, Lightman et al. 2023 (arXiv 2305.20050).
     """
     _check(by, process, needed=True)
     pool = await branches(root, n, over, temperature, max_tokens)
-    whole = [node for node, key in zip(pool, await Key(tuple(pool)), strict=True) if key is not None] or pool
-    await Offer(surest(whole))
+    keys = await Key(tuple(pool))
+    whole = [node for node, key in zip(pool, keys, strict=True) if key is not None] or pool
+    favourite, share = elect(pool, keys, [1.0] * len(pool))
+    await Offer(favourite, share * len(pool) / n)
     scores = await rate(whole, by, process)
     judged = [(score, node) for score, node in zip(scores, whole, strict=True) if score is not None]
     best = max(judged, key=lambda pair: (pair[0], trust(pair[1]), pair[1].reply), default=None)
-    return best[1] if best else surest(whole)
+    return best[1] if best else favourite
 
 
 async def tournament(
@@ -112,8 +114,9 @@ async def ballot(pool: list[Thought], n: int, by: str = "", process: str = "", t
     await Offer(winner, share * len(pool) / n)
     scores = await rate(pool, by, process) if by else []
     if any(score is not None for score in scores):
-        weights = weighed(scores)
-        kept = foremost(pool, keys, weights, top)
+        opinions = filled(scores)
+        kept = foremost(pool, keys, opinions, top)
+        weights = [max(0.0, one) for one in opinions]  # no vote counts against its own answer
         winner, share = elect([pool[i] for i in kept], [keys[i] for i in kept], [weights[i] for i in kept])
         await Offer(winner, share * len(pool) / n)
     return winner
@@ -169,18 +172,18 @@ def standings(pool: Sequence[Thought], keys: Sequence[str | None], weights: Sequ
     return [(surest([node for node, _ in votes[key]]), weight / total if total else 0.0) for weight, _, key in sorted(ranked, reverse=True)]
 
 
-def weighed(scores: Sequence[float | None]) -> list[float]:
-    """Scores as weights: no opinion is the mean of the others', and not a low one; no vote counts against its own answer."""
+def filled(scores: Sequence[float | None]) -> list[float]:
+    """Scores in which no opinion is the mean of the others', and not a low one."""
     known = [score for score in scores if score is not None]
     middling = math.fsum(known) / len(known) if known else 1.0
-    return [max(0.0, middling if score is None else score) for score in scores]
+    return [middling if score is None else score for score in scores]
 
 
-def foremost(pool: Sequence[Thought], keys: Sequence[str | None], weights: Sequence[float], top: float) -> list[int]:
-    """Who votes, by index: the heaviest share `top` of the branches with an answer, at least one, beside those that abstain."""
+def foremost(pool: Sequence[Thought], keys: Sequence[str | None], scores: Sequence[float], top: float) -> list[int]:
+    """Who votes, by index: the best share `top` of the branches with an answer, at least one, beside those that abstain."""
     voters = [i for i, key in enumerate(keys) if key is not None]
-    ranked = sorted(voters, key=lambda i: (weights[i], trust(pool[i]), pool[i].reply), reverse=True)
-    out = set(ranked[math.ceil(top * len(voters) - 1e-9) :])
+    ranked = sorted(voters, key=lambda i: (scores[i], trust(pool[i]), pool[i].reply), reverse=True)
+    out = set(ranked[max(1, math.ceil(top * len(voters) - 1e-9)) :])
     return [i for i in range(len(pool)) if i not in out]
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pondera.terminal.text import bar, count, safe, seconds
 
-CELLS = 40  # of a bar
+CELLS, BESIDE = 40, 36  # of a bar, and of what stands beside it
 
 
 def show(out: Console, told: dict[str, Any], took: float) -> None:
@@ -21,7 +21,7 @@ def show(out: Console, told: dict[str, Any], took: float) -> None:
     if told["bins"]:
         out.print("\nReliability: the mean score of about equally many samples, and the share of them that is right (95 %)")
         for one in told["bins"]:
-            out.print(_drawn(one, told["brier"] is not None))
+            out.print(_drawn(one, told["brier"] is not None, max(1, min(CELLS, out.width - BESIDE))))
     for reason, times in told["reasons"].items():
         out.print(f"\nWithout a score, in {times} of {count(told['done'], 'problem')}: {safe(reason)}", style="yellow", soft_wrap=True)
 
@@ -66,10 +66,10 @@ def _share(part: float) -> str:
     return f"{100 * part:.1f} %"
 
 
-def _drawn(one: dict[str, Any], probability: bool) -> str:
+def _drawn(one: dict[str, Any], probability: bool, cells: int = CELLS) -> str:
     """A bin: its mean score, a bar of the share that is right with a mark where the score would have it, and the numbers."""
     right = one["right"]
-    drawn = list(bar(right["value"], CELLS).ljust(CELLS, "·"))
+    drawn = list(bar(right["value"], cells).ljust(cells, "·"))
     if probability:
-        drawn[min(CELLS - 1, int(one["score"] * CELLS))] = "|"
+        drawn[min(cells - 1, int(one["score"] * cells))] = "|"
     return f"{one['score']:>8.3f} {''.join(drawn)} {right['value']:.2f} [{right['low']:.2f}, {right['high']:.2f}] n={one['count']}"

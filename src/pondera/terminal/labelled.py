@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,7 +93,9 @@ def _problem(file: Path, number: int, line: bytes, kind: Kind) -> Problem:
     if not isinstance(rows, list) or not rows:
         raise wrong("`samples` is missing, or no list of samples (or `text`, for a line with one)")
     samples = tuple(_sample(one, wrong) for one in rows)
-    if any(sample.correct is None for sample in samples) and (not isinstance(gold, str | int | float) or not str(gold).strip()):
+    if any(sample.correct is None for sample in samples) and (
+        isinstance(gold, bool) or not isinstance(gold, str | int | float) or not str(gold).strip()
+    ):
         raise wrong("a sample has no `correct` (true or false), and the problem no `answer` to grade it by")
     graded = any(sample.correct is None for sample in samples)
     try:
@@ -110,7 +111,7 @@ def _sample(row: Any, wrong: Any) -> Labelled:
     correct, logprobs = row.get("correct"), row.get("logprobs") or []
     if correct not in (None, True, False):  # 0 and 1 too
         raise wrong("a sample's `correct` is neither true nor false")
-    if not isinstance(logprobs, list) or not all(isinstance(p, int | float) and math.isfinite(p) for p in logprobs):
+    if not isinstance(logprobs, list) or not all(isinstance(p, int | float) and -1e300 < p < 1e300 for p in logprobs):
         raise wrong("a sample's `logprobs` is no list of numbers")
     return Labelled(row["text"], None if correct is None else bool(correct), tuple(map(float, logprobs)))
 
@@ -149,7 +150,9 @@ class Scores:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(body) + "\n")
         except OSError as error:
-            raise LedgerError(f"{self.path} cannot be written ({error.strerror}): make room; what was written is safe.")
+            raise LedgerError(
+                f"{self.path} cannot be written ({error.strerror}): make room, or give another file; what was written is safe."
+            )
 
 
 def reopen(path: Path | None, head: Mapping[str, Any]) -> Scores:
@@ -164,6 +167,8 @@ def reopen(path: Path | None, head: Mapping[str, Any]) -> Scores:
         data = path.read_bytes() if path.exists() else b""
         whole = data[: data.rfind(b"\n") + 1]
         rows = list(_rows(whole))
+        if len(rows) == 1 and isinstance(rows[0], dict) and rows[0].get("scores") == head.get("scores"):
+            whole, rows = b"", []  # nothing was scored: it was begun with a name that was wrong, perhaps
         if rows and rows[0] != dict(head):
             raise BadInput(f"{path} holds scores that were made in another way ({_difference(rows[0], head)}): give another file.")
         if len(whole) < len(data):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pondera import ledger
-from pondera.errors import BadInput, PonderaError
+from pondera.errors import BadInput, LedgerError, PonderaError
 from pondera.models.known import DEFAULT
 from pondera.terminal.given import Quiet
 from pondera.terminal.recorded import on_disk
@@ -59,11 +61,13 @@ def train(
     if questions < 1 or n < 2 or at_once < 1:
         raise BadInput("--questions and --at-once are 1 or more, and --n is 2 or more: answers are judged beside each other.")
     plan = Plan(model=model, judge=judge, strategy=f"vote(n={n})")
-    work = Training(plan, _problems(file)[:questions], pools, tuple(ask or ()), seed)
+    work = Training(plan, _problems(file)[:questions], pools, tuple(dict.fromkeys(ask or ())), seed)
+    _writable(out, file, pools)
     _checked(work)
     if not asyncio.run(_sample(work, at_once, quiet)):
         typer.echo(f"Stopped: {len(work.done)} of {len(work.problems)} questions are in {pools}; the same command goes on.", err=True)
         raise typer.Exit(INTERRUPTED)
+    _heard(work)
     _fit(work, out, file)
 
 
@@ -77,6 +81,7 @@ class Training:
     asks: tuple[str, ...]
     seed: int
     done: dict[str, Pool] = field(default_factory=dict)
+    lost: list[PonderaError] = field(default_factory=list)  # why questions have no pool
 
     def run_of(self, question: Question) -> str:
         """The name of a question's run in the file: another model, strategy or seed is another run."""
@@ -88,21 +93,32 @@ def _problems(file: Path) -> list[tuple[Question, str]]:
     """Questions and their gold answers. Raises BadInput with the line of what is wrong."""
     with on_disk(file):
         lines = file.read_bytes().splitlines()
-    found: list[tuple[Question, str]] = []
+    found: dict[str, tuple[Question, str]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
             question, answer = row["question"], row["answer"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise BadInput(f"Line {number} of {file} has no `question` and `answer`: each line is a JSON object with both.")
-        if not isinstance(question, str) or not isinstance(answer, str | int | float):
+        right = isinstance(question, str) and isinstance(answer, str | int | float) and not isinstance(answer, bool)
+        if not right or not question.strip() or not str(answer).strip():
             raise BadInput(f"Line {number} of {file}: `question` is a text, and `answer` a text or a number.")
-        found.append((Question.of(question), str(answer)))
+        found.setdefault(question, (Question.of(question), str(answer)))  # one pool each: the first line counts
     if not found:
         raise BadInput(f"{file} holds no problems: give JSON Lines with `question` and `answer`.")
-    return found
+    return list(found.values())
+
+
+def _writable(out: Path, *others: Path) -> None:
+    """Raises BadInput now, and not after hours of sampling, where the fit cannot be written or would replace what it is made from."""
+    if others[-1].suffix == ".jsonl":
+        raise BadInput(f"--pools {others[-1]} is to hold many runs, which JSON Lines cannot: name a database, such as pools.db.")
+    if any(out.resolve() == other.resolve() for other in others):
+        raise BadInput(f"--out {out} is a file that the fit is made from: give another one.")
+    if out.is_dir() or not out.parent.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise BadInput(f"--out {out} cannot be written: give a file in a folder that is there.")
 
 
 def _checked(work: Training) -> None:
@@ -123,6 +139,13 @@ def _checked(work: Training) -> None:
 async def _sample(work: Training, at_once: int, quiet: bool) -> bool:
     """Make every pool that the file lacks. Says whether all are there: Ctrl-C ends it before."""
     from pondera.terminal.batch import side_by_side
+    from pondera.verifiers.keys import grade
+
+    for question, gold in work.problems:
+        try:
+            await grade(question, [], gold)
+        except BadInput as error:
+            raise BadInput(f"{question.text[:60]!r}: {error}")
 
     async def sample(problem: tuple[Question, str], models: Mapping[str, Model]) -> None:
         if pool := await _pool(work, models, *problem):
@@ -152,8 +175,9 @@ async def _pool(work: Training, models: Mapping[str, Model], question: Question,
         if work.asks:
             await recorded(work, run, question, look, f"{work.run_of(question)} {' '.join(work.asks)} {work.plan.judge}")
     except PonderaError as error:
-        if isinstance(error, BadInput):
+        if isinstance(error, BadInput | LedgerError):
             raise
+        work.lost.append(error)
         return None
     rows = signals(nodes, keys)
     right = await grade(question, [node.reply if key is not None else "" for node, key in zip(nodes, keys, strict=True)], gold)
@@ -162,9 +186,12 @@ async def _pool(work: Training, models: Mapping[str, Model], question: Question,
 
 
 async def recorded(work: Training, run: Run, question: Question, strategy: Strategy, name: str) -> Answer:
-    """A run whose ledger is in the file, gone on with where it ended."""
+    """A run whose ledger is in the file, gone on with where it ended; one whose every sample failed is made anew under another name."""
     with on_disk(work.file):
         rows = ledger.read(work.file, name) if work.file.exists() else []
+        while (told := {row.body["status"] for row in rows if row.kind == "sample"}) and "answered" not in told:
+            name += "+"
+            rows = ledger.read(work.file, name)
         record = ledger.reopen(work.file, name) if rows else ledger.create(work.file, name)
     try:
         if rows and not any(row.kind == "answer" for row in rows):
@@ -177,12 +204,26 @@ async def recorded(work: Training, run: Run, question: Question, strategy: Strat
 # ---------------------------------------------------------------- learning
 
 
+def _heard(work: Training) -> None:
+    """Raises what kept all questions from having a pool; says how many have none, and which verifier scored nothing."""
+    from pondera.verifiers.signals import NAMES
+
+    if work.lost and not work.done:
+        raise work.lost[0]
+    if work.lost:
+        typer.echo(f"{len(work.lost)} of {len(work.problems)} questions are left out: {work.lost[0]}", err=True)
+    for k, ask in enumerate(work.asks, len(NAMES)):
+        if all(math.isnan(row[k]) for pool in work.done.values() for row in pool.rows):
+            typer.echo(f"{ask} scored no answer: see that its model can be asked, and give the same command again.", err=True)
+
+
 def _fit(work: Training, out: Path, file: Path) -> None:
     from rich.table import Table
 
     from pondera.verifiers.fit import fit, votes
 
-    pools = list(work.done.values())
+    names = [work.run_of(question) for question, _ in work.problems]
+    pools = [work.done[name] for name in names if name in work.done]  # in the order of the file: folds go by it
     card = {"model": work.plan.model, "judge": work.plan.judge, "data": file.name, "strategy": work.plan.strategy, "seed": work.seed}
     made, told = fit(pools, work.asks, card | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()})
     head = ("right", "AUROC", "within a question", "Brier")

@@ -99,8 +99,8 @@ def _given(tests: str) -> str:
     suite = tests
     if tests.strip().endswith(".py") and "\n" not in tests.strip():
         try:
-            suite = Path(tests.strip()).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            suite = Path(tests.strip()).read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
             what = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
             raise BadInput(f"The tests {tests.strip()} cannot be read ({what}): give the path of a .py file with assertions.")
     if suite.strip() and ("assert" not in suite or not _parses(suite)):

@@ -24,7 +24,9 @@ SOLVE = "Solve it step by step, and put the final answer within \\boxed{}."
 MIND = "Compare it with your own solution, which may be wrong too."
 
 _VERDICT = re.compile(r"[\W_]*(yes|no)\b", re.IGNORECASE)
-_TAG = re.compile(r"<(\s*/?\s*candidate\b|\|)", re.IGNORECASE)  # ours, and what chat templates end a turn with
+_TAG = re.compile(
+    r"<(\s*/?\s*candidate\b|[|｜]|/?s>|(?:start|end)_of_turn>|/?think>)", re.IGNORECASE
+)  # ours, and what chat templates end a turn with
 
 
 def judge(by: Role = "judge", rubric: str = RUBRIC, max_tokens: int = 4, think: int = 0) -> Verifier:

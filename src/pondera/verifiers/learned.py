@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pondera import parse
-from pondera.errors import BadInput
+from pondera.errors import BRANCH_ERRORS, BadInput
 from pondera.ops import Key, Verifier, both
 from pondera.thought import Thought
 from pondera.verifiers.signals import NAMES, signals
@@ -68,7 +68,7 @@ def read(text: str, name: str) -> Fit:
         told = [column["signal"] for column in columns]
         mean, scale, weights = (tuple(float(column[part]) for column in columns) for part in ("mean", "scale", "weight"))
         whole = all(map(math.isfinite, (*mean, *scale, *weights, float(body["bias"])))) and min(scale, default=0.0) > 0
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BadInput(f"{name} holds no fitted verifier: give a file that `pondera verifier train` wrote.")
     if body.get("version") != VERSION or told != [*NAMES, *asks] or not whole:
         raise BadInput(f"{name} was fitted for other signals than this version of Pondera reads: train it anew.")
@@ -86,15 +86,19 @@ def _folder() -> Any:
 
 
 @cache
+def _shipped(name: str) -> Fit:
+    return read((_folder() / f"{name}.json").read_text(encoding="utf-8"), name)
+
+
 def load(name: str) -> Fit:
-    """A fit by its name among those shipped, or from a file. Raises BadInput."""
+    """A fit by its name among those shipped, or from a file as it is now. Raises BadInput."""
     if name in shipped():
-        return read((_folder() / f"{name}.json").read_text(), name)
+        return _shipped(name)
     try:
-        return read(Path(name).read_text(), name)
+        return read(Path(name).read_text(encoding="utf-8"), name)
     except OSError:
         raise BadInput(f"There is no fitted verifier {name!r}: give a file, or one of {', '.join(shipped())}.")
-    except UnicodeDecodeError:
+    except ValueError:  # not UTF-8, or a name that no file can have
         raise BadInput(f"{name} holds no fitted verifier: give a file that `pondera verifier train` wrote.")
 
 
@@ -106,9 +110,10 @@ def learned(fit: str = DEFAULT) -> Verifier:
 
     Paper: outcome verifiers, Cobbe et al. 2021 (arXiv 2110.14168).
     """
+    given = None if fit == DEFAULT else load(fit)  # what is wrong with it is said before anything is asked
 
     async def verifier(nodes: tuple[Thought, ...]) -> list[float | None]:
-        fitted = load(fit)
+        fitted = given or load(fit)
         keys = await Key(nodes)
         rows = signals(nodes, keys)
         for column in await asked(fitted.asks, nodes, keys):
@@ -126,11 +131,15 @@ async def asked(asks: Sequence[str], nodes: tuple[Thought, ...], keys: Sequence[
     answered = tuple(nodes[i] for i in some)
 
     async def one(k: int, ask: str) -> tuple[int, list[float | None]]:
-        return k, await parse.call(ask, VERIFIERS, "verifier")()(answered)
+        verifier = parse.call(ask, VERIFIERS, "verifier")()
+        try:
+            return k, await verifier(answered)
+        except BRANCH_ERRORS:  # recorded by the runtime; the signals are there all the same
+            return k, [None] * len(answered)
 
     said = dict(await both(*(one(k, ask) for k, ask in enumerate(asks)))) if answered else {}
     columns = [[math.nan] * len(nodes) for _ in asks]
     for k, scores in said.items():
         for i, score in zip(some, scores, strict=True):
-            columns[k][i] = math.nan if score is None else float(score)
+            columns[k][i] = float(score) if score is not None and math.isfinite(score) else math.nan
     return columns

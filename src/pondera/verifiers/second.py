@@ -25,6 +25,8 @@ def second(n: int = 4, by: Role = "judge", over: str = "programs", temperature: 
     answers = chains if over == "chains" else programs
 
     async def verifier(nodes: tuple[Thought, ...]) -> list[float | None]:
+        if not nodes:
+            return []
         root = Thought(f"{nodes[0].id}?second", question=nodes[0].about)
         own = await answers(root, n, temperature, max_tokens, by)
         keys = await Key((*nodes, *own))

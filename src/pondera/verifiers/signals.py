@@ -15,7 +15,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, pstdev
 
 from pondera.thought import Thought
@@ -25,7 +25,9 @@ WINDOW = 16  # tokens; solutions of word problems are short
 NAN = math.nan
 
 _NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?")
-_EQUATION = re.compile(r"([\d.,\s()+*/-]*\d[\s)]*[-+*/][\s\d.,()+*/-]*\d[\s)]*)=\s*(-?\d[\d,]*(?:\.\d+)?)")
+_RUN = re.compile(r"[\d.,\s()+*/-]++")
+_WORKED = re.compile(r"\d[\s)]*+[-+*/]")
+_RESULT = re.compile(r"=\s*+(-?\d[\d,]*(?:\.\d+)?)")
 _TEX = ((r"\\(?:times|cdot)\b", "*"), (r"\\div\b", "/"), (r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)"), (r"[×]", "*"), (r"[÷]", "/"))
 _DRESS = re.compile(r"\\text\{[^{}]*\}|\\[(\[\])!,;]|\\left|\\right|[$€£%*]{2,}|[$€£]|\\")
 _WORDS = {"half": 2.0, "twice": 2.0, "double": 2.0, "doubled": 2.0, "third": 3.0, "triple": 3.0, "dozen": 12.0, "quarter": 4.0}
@@ -168,13 +170,24 @@ def equations(text: str) -> list[tuple[bool, float]]:
     for pattern, plain in _TEX:
         text = re.sub(pattern, plain, text)
     found = []
-    for left, right in _EQUATION.findall(_DRESS.sub("", text)):
+    for left, right in _equated(_DRESS.sub("", text)):
         stated = float(right.replace(",", ""))
         value = _calculate(left)
         if value is not None:
             decimals = len(right.partition(".")[2])
             found.append((abs(value - stated) <= max(0.5 * 10**-decimals if decimals else 1e-6, 1e-9 * abs(value)), stated))
     return found
+
+
+def _equated(text: str) -> Iterator[tuple[str, str]]:
+    """What may be a sum before a sign of equality, and the number after it. One pattern for both would try all parts of a long run."""
+    at = 0
+    while run := _RUN.search(text, at):
+        left, at = run[0], run.end()
+        last = left.replace(")", " ").rstrip()[-1:]
+        if last.isdecimal() and _WORKED.search(left) and (right := _RESULT.match(text, at)):
+            at = right.end()
+            yield left, right[1]
 
 
 def _calculate(sum_: str) -> float | None:

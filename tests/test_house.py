@@ -31,11 +31,13 @@ KNOWS: dict[str, set[str]] = {
     "record": {"errors", "events", "ledger", "ops", "plain", "thought"},
     "growth": {"errors", "events", "ledger", "ops", "plain", "ports", "purse", "record", "thought"},
     "coroutines": {"errors", "growth", "ops", "record", "thought"},
+    "judging": {"errors", "ops", "thought"},
     "drive": {
         "coroutines",
         "errors",
         "events",
         "growth",
+        "judging",
         "ledger",
         "ops",
         "plain",

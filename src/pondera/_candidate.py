@@ -113,11 +113,11 @@ class Candidate:
         program, and 2 ** 50 lists to us. Raises TypeError for what is too large.
         """
         by_json = _OWN_WORDS.search(self.program.code)
-        written = "import json as __json\n__json.dumps(__value)" if by_json else "f'{__value!r}'"
-        self._fed(f"__value = {expression}", **more)
+        written = "import json as __json__\n__json__.dumps(__taken__)" if by_json else "f'{__taken__!r}'"
+        self._fed(f"__taken__ = {expression}", **more)
         if self._fed(f"{written}[{LARGEST}:{LARGEST + 1}]"):
             raise TypeError(f"the data has more than {LARGEST:,} characters")
-        return self._fed("__value")
+        return self._fed("__taken__")
 
     def _fed(self, code: str, **more: Any) -> Any:
         try:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import reprlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
 
 from pondera.coroutines import Coroutines, Frame, Raise
-from pondera.errors import BRANCH_ERRORS, BadInput, CallFailed, LedgerDrift, NoAnswer, PonderaError, Stop, VerifierError, named
+from pondera.errors import BRANCH_ERRORS, BadInput, CallFailed, LedgerDrift, NoAnswer, PonderaError, Stop, named
 from pondera.events import Watch
 from pondera.growth import Grower, Growth, Why
+from pondera.judging import guarded, judged, to_json, verdicts
 from pondera.ledger import Ledger
-from pondera.ops import Call, Expand, Key, Op, Score, Strategy, Verdict, Verifier
+from pondera.ops import Call, Expand, Key, Op, Score, Strategy
 from pondera.plain import thought_from_json, thought_to_json
 from pondera.purse import Purse
 from pondera.record import Record
@@ -27,7 +26,6 @@ from pondera.thought import Answer, Question, Thought, root_of
 if TYPE_CHECKING:
     from pondera.runtime import Run
 
-LARGEST = 1e100  # of a score
 GRACE = 1.0  # seconds before the deadline (at most a tenth of the time allowed) in which votes are counted and no model is asked
 
 
@@ -197,7 +195,7 @@ class Drive:
                 wait.work = self.grower.begin(wait.key, op, billed, keep, lambda alive, made, error: self._grown(frame, alive, made, error))
             case Score(nodes, by):
                 verifier = _given(self.cfg.verifiers, by, "verifier")
-                told = _guarded(verifier, nodes)
+                told = guarded(verifier, nodes)
                 self.coroutines.spawn(told, f"{wait.key}.v", "judge", lambda value, error: self._scored(frame, wait, value, error))
             case Key(nodes):
                 wait.work = self.task(self._work(frame, wait, lambda: self._read(nodes)))
@@ -280,15 +278,10 @@ class Drive:
         op = cast(Score, wait.op)
         if isinstance(error, Stop):
             return self._raise(frame, error)
-        if error is None and (not isinstance(value, list) or len(value) != len(op.nodes)):
-            error = VerifierError(f"it gave {reprlib.repr(value)} for {len(op.nodes)} nodes, where one score a node is wanted")
-        if error is not None:
-            value = [None] * len(op.nodes)
-            self.record.drop(wait.key, f"The verifier {op.by!r} failed: {error}", write=True)
-        scores = verdicts(value)
-        told = [score.why if score is not None else "" for score in scores]
-        whys = {"why": told} if any(told) else {}
-        return self._reply(frame, scores, {"value": scores, "by": op.by, "nodes": [node.id for node in op.nodes], **whys})
+        scores, fault = judged(op, value, error)
+        if fault:
+            self.record.drop(wait.key, fault, write=True)
+        return self._reply(frame, scores, {**to_json(scores), "by": op.by, "nodes": [node.id for node in op.nodes]})
 
     # ------------------------------------------------------------ endings
 
@@ -336,23 +329,6 @@ class Drive:
         answer = self.record.answer(node, self.purse.spent)
         self.record.close(answer)
         return answer
-
-
-async def _guarded(verifier: Verifier, nodes: tuple[Thought, ...]) -> list[float | None]:
-    """A verifier's scores. Whatever goes wrong in one, which may be anybody's, is its failure and not the run's."""
-    try:
-        return await verifier(nodes)
-    except PonderaError:
-        raise
-    except Exception as error:
-        raise VerifierError(f"{type(error).__name__}: {error}") from error
-
-
-def verdicts(values: Sequence[float | None], whys: Sequence[str] = ()) -> list[Verdict | None]:
-    """Scores that can be compared, each with its reasons; what is no number, or one too large to be added, is no opinion."""
-    told = whys or [getattr(value, "why", "") for value in values]
-    pairs = zip(values, told, strict=True)
-    return [Verdict(float(value), why) if isinstance(value, Real) and -LARGEST <= value <= LARGEST else None for value, why in pairs]
 
 
 def _given(found: Mapping[str, Any], name: str, sort: str) -> Any:

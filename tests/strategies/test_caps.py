@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pondera.drive import verdicts
+from pondera.judging import verdicts
 from pondera.errors import BadInput, ModelError, Unsupported
 from pondera.events import Event, Grown
 from pondera.ledger import Ledger, Row

@@ -121,3 +121,8 @@ def test_the_argument_is_what_the_tool_reads() -> None:
     assert json.loads(call.argument) == {"code": RIGHT, "tests": examples(ASKED), "seconds": 1.5, "megabytes": 99}
     wanted.coros[0].close()
     coro.close()
+
+
+def test_examples_are_found_in_time_of_the_lines_length() -> None:
+    assert examples("- `assert f(1) == 2` \t\nassert f(2) == 3  \n") == "assert f(1) == 2\nassert f(2) == 3"
+    assert examples("assert " + " " * 90_000 + "f(1)`z") == ""

@@ -20,7 +20,7 @@ from pondera.thought import Thought
 MOST = 100_000  # characters of a question in which examples are looked for
 
 _FENCE = re.compile(r"^[ \t]*(?:\"\"\"|'''|```).*$", re.MULTILINE)
-_ASSERT = re.compile(r"^[ \t]*(?:[-*] )?`?(assert\b.+?)`?[ \t]*$", re.MULTILINE)
+_ASSERT = re.compile(r"^[ \t]*(?:[-*] )?`?(assert\b.+)$", re.MULTILINE)
 
 
 def code(tests: str = "", seconds: float = 2.0, megabytes: int = 256) -> Verifier:
@@ -66,7 +66,8 @@ def examples(text: str) -> str:
     suite = [_assertion(example.source.strip(), example.want.strip()) for example in found]
     if not any("assert" in line for line in suite):
         suite = []
-    return "\n".join([*suite, *(line[1] for line in _ASSERT.finditer(text) if _calls(line[1]))])
+    lines = [line[1].rstrip(" \t").removesuffix("`") for line in _ASSERT.finditer(text)]
+    return "\n".join([*suite, *(line for line in lines if _calls(line))])
 
 
 def _assertion(source: str, want: str) -> str:

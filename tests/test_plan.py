@@ -88,3 +88,11 @@ def test_a_server_is_named_with_its_address() -> None:
 def test_the_names_of_the_readme_are_there() -> None:
     assert pondera.solve is solve
     assert callable(pondera.strategy("vote(n=2)"))
+
+
+def test_a_password_in_an_address_is_refused_before_anything_is_recorded() -> None:
+    for role in ("model", "judge", "draft", "reward"):
+        with pytest.raises(BadInput, match="password") as caught:
+            Plan(**{role: "qwen3@http://user:s3cret@localhost:8000/v1"})
+        assert "s3cret" not in str(caught.value)
+    assert Plan(model="qwen3@http://localhost:8000/v1").roles()["think"] == "qwen3@http://localhost:8000/v1"

@@ -112,3 +112,21 @@ def test_with_shared_state_too_every_round_is_within_its_budget_and_replayed(
         if said != "killed":
             assert run(None, "shared", seed, Ledger(list(ledger.rows)))[1] == said
         ledger = resumed(ledger)
+
+
+def test_a_run_that_failed_is_tried_again() -> None:
+    """A server that was down is asked again, and what it had answered before is not paid twice."""
+    down = Fake(lambda op, index, seed: ModelError("down") if op.force or index else "\\boxed{42}")
+    for text in ("cot", "vote(n=4)", "beam(by='scorer')"):
+        ledger = Ledger()
+        first, said = run(Fake([ModelError("down")]), text, 0, ledger)
+        assert first is None
+        assert "down" in said
+        answer, _ = run(
+            Fake(lambda op, index, seed: "\nprint(42)\n```" if op.force.startswith("```") else "\\boxed{42}"), text, 0, resumed(ledger)
+        )
+        assert answer is not None
+        assert answer.key == "42"
+    half = Ledger()
+    run(down, "vote(n=4, over='chains')", 0, half)
+    assert sum(row.body["status"] == "answered" for row in half.rows if row.kind == "sample") == 1

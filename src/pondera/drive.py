@@ -77,6 +77,8 @@ class Drive:
         except PonderaError as error:
             if error.answer is None and self.record.best:
                 error.answer = self.record.answer(self.record.best, self.purse.spent)
+            if self.cfg.models:  # a replay writes nothing
+                self.record.fail(error)
             raise
         finally:
             try:

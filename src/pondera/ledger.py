@@ -11,6 +11,7 @@ that it grew, `0.3.1.0` the first op of the second coroutine that it ran side by
     stop    the run began to wind down: budget, deadline or cancelled. What the strategy did after it is void when it is resumed
     resume  the run went on in another process
     answer  what it came to
+    failed  the run ended with an error
 
 Files are SQLite (WAL; several runs may share one) or, with a name ending in `.jsonl`, JSON Lines. A last line cut by a crash is
 dropped: what it held is asked again.
@@ -221,7 +222,8 @@ def export(rows: Iterable[Row], path: str | Path) -> None:
 def effective(rows: Sequence[Row]) -> list[Row]:
     """The rows that count: where a stopped run was resumed, what the strategy did between the stop and the resumption is void.
 
-    Samples are never void, since they were paid; of two samples with one key, only the later answers.
+    So are the failures that it ended with before it was resumed: they are tried again. Samples are never void, since they were paid; of
+    two samples with one key, only the later answers.
     """
     kept: list[Row] = []
     stop: int | None = None
@@ -231,10 +233,20 @@ def effective(rows: Sequence[Row]) -> list[Row]:
         if row.kind == "resume":
             if stop is not None:
                 kept[stop:] = [r for r in kept[stop:] if r.kind == "sample"]
-            kept = [r for r in kept if r.kind != "answer"]
+            failed = any(r.kind == "failed" for r in kept)
+            kept = [r for r in kept if r.kind not in ("answer", "failed")]
+            kept = _retried(kept) if failed else kept
             stop = None
         kept.append(row)
     return kept
+
+
+def _retried(rows: list[Row]) -> list[Row]:
+    """The rows without the failed ops at their end."""
+    ops = [i for i, row in enumerate(rows) if row.kind == "op"]
+    while ops and "error" in rows[ops[-1]].body:
+        del rows[ops.pop()]
+    return rows
 
 
 def bills(rows: Iterable[Row]) -> dict[str, Spend]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pondera import parse, sandbox, unit_tests
 from pondera.errors import BadInput
@@ -73,6 +74,12 @@ class Plan:
     draft: str = ""
     reward: str = ""
     price: str = ""  # "PROMPT,GENERATED", dollars a million tokens of the model that thinks
+
+    def __post_init__(self) -> None:
+        """Raises BadInput for an address with a password in it: it would be recorded with the run."""
+        for spec in self.roles().values():
+            if "://" in spec and "@" in urlsplit(spec.partition("@")[2]).netloc:
+                raise BadInput("An address with a user's name or password in it is not used: give the key by OPENAI_API_KEY.")
 
     def price_of(self) -> Price | None:
         """Raises BadInput where it is not two numbers."""

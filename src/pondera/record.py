@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pondera.errors import LedgerDrift
+from pondera.errors import LedgerDrift, LedgerError, PonderaError
 from pondera.events import Dropped, Event, Grown, Keyed, Offered, Watch
 from pondera.ledger import VERSION, Ledger, Row, bills, effective
 from pondera.ops import Both, Expand, Key, Left, Offer, Op, Rng, Score
@@ -155,6 +156,11 @@ class Record:
             stopped=self.stopped or "done",
             cut=tuple(self.answered.body["cut"] if self.answered else self.cut),  # a replay does not hear of all that failed again
         )
+
+    def fail(self, error: PonderaError) -> None:
+        """The run ends with an error: what failed at its end is tried again where it is resumed."""
+        with contextlib.suppress(LedgerError):  # it may be that very error
+            self.write("failed", "0", {"error": [type(error).__name__, str(error)]})
 
     def close(self, answer: Answer) -> None:
         if not self.answered:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pondera.judging import verdicts
 from pondera.errors import BadInput, ModelError, Unsupported
 from pondera.events import Event, Grown
+from pondera.judging import verdicts
 from pondera.ledger import Ledger, Row
 from pondera.models.fake import Fake
 from pondera.ops import Expand

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -337,3 +339,20 @@ def test_a_thought_is_told_apart_wherever_the_stream_is_cut(text: str, cuts: lis
     parts.append(splitter.rest())
     thinking, answer, _ = divide(text, inside)
     assert ("".join(t for t, _ in parts), "".join(a for _, a in parts)) == (thinking, answer)
+
+
+async def test_what_the_engine_says_while_it_is_read_is_not_lost(bench: Make) -> None:
+    """A reader that looks away while the last tokens come still hears of them."""
+    one = bench()
+    engine = one.model._engine
+    decode = engine.decode
+
+    def slow(ids: Any) -> str:
+        told = decode(ids)
+        if threading.current_thread() is threading.main_thread():
+            time.sleep(0.02)  # the engine's thread goes on meanwhile
+        return told
+
+    engine.decode = slow  # type: ignore[method-assign]
+    for script in ("It is 42.", REPLY):
+        await one.ask(Expand(ROOT, max_tokens=200), script)

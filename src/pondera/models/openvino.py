@@ -93,10 +93,11 @@ class OpenVINO:
                 branch = owner.get(job)
                 if branch is None:
                     continue
-                goes_on = job.over and branch.goes_on(job)
-                for piece in branch.read(job, last=job.over and not goes_on):
+                over = job.over  # the engine may end it at any moment, and tells of that again
+                goes_on = over and branch.goes_on(job)
+                for piece in branch.read(job, over, last=over and not goes_on):
                     yield piece
-                if not job.over:
+                if not over:
                     continue
                 del owner[job]
                 if goes_on:
@@ -167,12 +168,12 @@ class _Branch:
         self.seen = self.shown = 0
         return Job(prompt, self.seed + again, length, tell, op.temperature, op.top_p, stop, self.begun.inside and not again, cap)
 
-    def read(self, job: Job, last: bool) -> list[Piece]:
+    def read(self, job: Job, over: bool, last: bool) -> list[Piece]:
         """What is new since the last look; half a character waits for its other half."""
         ids, end = job.ids, len(job.ids)
         text = self.turns.engine.decode(ids[self.shown : end])
         fresh, self.seen = end - self.seen, end
-        if text.endswith("\ufffd") and not job.over:
+        if text.endswith("\ufffd") and not over:
             return [Piece(self.index, "", fresh)] if fresh else []
         self.shown = end
         thought, answer = self.splitter.feed(text)

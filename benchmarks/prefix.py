@@ -16,7 +16,13 @@ from pathlib import Path
 from pondera.plan import Plan, open_model
 from pondera.thought import Budget, Question
 
-SEARCHES = ("beam(width=4, fanout=4, step=32)", "mcts(rounds=16, step=32)", "beam(width=4, fanout=4)", "mcts(rounds=16)")
+SEARCHES = (
+    "beam(width=4, fanout=4, step=32)",
+    "beam(width=4, fanout=4)",
+    "mcts(rounds=16, step=32)",
+    "mcts(rounds=16)",
+    "mcts(rounds=64, value='verifier', step=32)",
+)
 
 
 async def main() -> None:

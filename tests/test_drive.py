@@ -255,3 +255,48 @@ async def test_a_conversation_that_the_model_refuses_fails_its_branch_alone() ->
     assert (again.text, again.votes, again.cut) == (answer.text, answer.votes, answer.cut)
     with pytest.raises(PonderaError, match="refuses this conversation"):
         await run_of(Picky([FORTY_TWO])).solve(QUESTION, strategy("program"))
+
+
+# ---------------------------------------------------------------- verifiers that misbehave
+
+
+def voters(op: Expand, index: int, seed: int) -> str:
+    return ["\\boxed{42}", "\\boxed{42}", "\\boxed{41}"][index % 3]
+
+
+async def crash(nodes: tuple[Thought, ...]) -> list[float | None]:
+    return [1 / len(node.text[:0]) for node in nodes]
+
+
+async def silent(nodes: tuple[Thought, ...]) -> list[float | None]:
+    return []
+
+
+async def nans(nodes: tuple[Thought, ...]) -> list[float | None]:
+    return [float("nan"), float("inf"), None][: len(nodes)]
+
+
+async def wordy(nodes: tuple[Thought, ...]) -> Any:
+    return ["yes"] * len(nodes)
+
+
+@pytest.mark.parametrize(("verifier", "said"), [(crash, "ZeroDivisionError"), (silent, "one score a node"), (nans, ""), (wordy, "")])
+@pytest.mark.parametrize("text", ["vote(n=3, over='chains', by='bad')", "best_of(n=3, over='chains', by='bad')", "beam(by='bad')"])
+async def test_a_verifier_that_fails_has_no_opinion_and_the_run_goes_on(verifier: Any, said: str, text: str) -> None:
+    answer = await run_of(Fake(voters), verifiers={"bad": verifier}).solve(QUESTION, strategy(text))
+    assert answer.key == "42"
+    assert not any(candidate.scores for candidate in answer.candidates)
+    if said:
+        assert any("The verifier 'bad' failed" in line and said in line for line in answer.cut)
+
+
+async def test_a_verifier_that_comes_too_late_leaves_the_vote() -> None:
+    async def late(nodes: tuple[Thought, ...]) -> list[float | None]:
+        [verdict] = await Expand(nodes[0], say="Is it right?", by="judge", max_tokens=1000)
+        return [None] * 3 if verdict.cut else [0.0, 0.0, 1.0]
+
+    model = Fake(lambda op, index, seed: "well " * 900 if op.by == "judge" else voters(op, index, seed), latency=0.002)
+    run = run_of(model, Budget(seconds=0.8), verifiers={"late": late})
+    answer = await run.solve(QUESTION, strategy("vote(n=3, over='chains', by='late')"))
+    assert (answer.key, answer.stopped) == ("42", "deadline")
+    assert model.open == 0

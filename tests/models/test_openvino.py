@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +90,18 @@ class TestOnRealWeights:
         assert all(one.spend.prompt == len(prompt(model, first)) + len(ids) for one in more)
         forced = replace(again, force=" So")
         assert prompt(model, forced) == [*prompt(model, again), *model._engine.encode(" So")]
+
+    async def test_the_main_thread_keeps_its_stack_for_signals(self, model: OpenVINO) -> None:
+        """Native code that loads a model leaves the loading thread one that goes with the model: Ctrl-C would crash after that."""
+        code = (
+            "import asyncio, os, signal\n"
+            "from pondera.models.openvino import OpenVINO\n"
+            f"asyncio.run(OpenVINO({model.name!r}).close())\n"
+            "signal.signal(signal.SIGINT, lambda *_: print('alive'))\n"
+            "os.kill(os.getpid(), signal.SIGINT)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout.strip()) == (0, "alive")
 
     async def test_what_is_told_adds_up(self, model: OpenVINO) -> None:
         samples, pieces = await grow(model, Expand(ROOT, 3, max_tokens=40))

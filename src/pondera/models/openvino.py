@@ -17,6 +17,7 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class OpenVINO:
         self.name, self.price = ready.name, price or Price()
         self._source = (ready.folder or ready.gguf or Path(spec)).resolve()
         with _lock:
-            engine, users = _engines.get(self._source) or (load(ready, cache_gb or _room(), progress), 0)
+            engine, users = _engines.get(self._source) or (_loaded(ready, cache_gb or _room(), progress), 0)
             _engines[self._source] = (engine, users + 1)
         self._engine, self._closed = engine, False
         self._turns = Turns(self.name, engine)
@@ -117,6 +118,16 @@ class OpenVINO:
                 f"with a longer context."
             )
         return min(wanted, room)
+
+
+def _loaded(ready: weights.Ready, cache_gb: int, progress: weights.Progress) -> Engine:
+    """Open it in a thread of its own.
+
+    The native code gives the thread that loads a stack for signals, and takes it away with the model: in the main thread the next Ctrl-C
+    would end the process with a segmentation fault.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="pondera-load") as apart:
+        return apart.submit(load, ready, cache_gb, progress).result()
 
 
 def _room() -> int:

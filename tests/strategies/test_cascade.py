@@ -12,6 +12,7 @@ from pondera.ledger import Ledger
 from pondera.models.fake import Fake
 from pondera.ops import Expand
 from pondera.parse import Table, call
+from pondera.strategies import strategy
 from pondera.strategies.cascade import cascade, mixture, read
 from pondera.strategies.think import CHAIN
 from pondera.thought import Answer, Budget, Thought
@@ -150,3 +151,13 @@ async def test_without_a_draft_model_the_one_that_is_there_drafts() -> None:
 async def test_bad_arguments_are_one_sentence(text: str, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         await solve(text, Fake(), Fake())
+
+
+@pytest.mark.parametrize("tokens", [200, 600, 1500])
+async def test_a_draft_that_rambles_leaves_room_for_the_dear_model(tokens: int) -> None:
+    draft = Fake(lambda op, index, seed: "so " * 5000)
+    think = Fake(lambda op, index, seed: "\nprint(42)\n```" if op.force else "\\boxed{42}")
+    run = replace(run_of(think, Budget(tokens=tokens)), models={"think": think, "draft": draft})
+    answer = await run.solve(QUESTION, strategy("cascade(n=4, m=2)"))
+    assert answer.key == "42"
+    assert answer.spend.tokens <= tokens

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pondera.errors import BRANCH_ERRORS, BadInput
-from pondera.ops import Expand, Key, Offer
+from pondera.ops import Expand, Key, Left, Offer
 from pondera.strategies.refine import quoted
 from pondera.strategies.think import CHAIN
 from pondera.strategies.vote import ballot, branches, elect, trust
@@ -34,15 +34,17 @@ async def cascade(
 ) -> Thought:
     """A vote of `n` branches of the draft model; where less than `enough` of them agree, one of `m` branches of the think model instead.
 
-    The draft's answer stays where the think model fails or has none.
+    The draft's answer stays where the think model fails or has none. The draft leaves `max_tokens` of the budget for it, or half of what
+    there is where that is less.
 
     Paper: FrugalGPT, Chen et al. 2023 (arXiv 2305.05176); Yue et al. 2023 (arXiv 2310.03094).
     """
     if m < 1 or not 0 < enough <= 1:
         raise BadInput(f"cascade(m={m}, enough={enough}): give 1 branch or more, and a share above 0 and at most 1.")
     drafted: Thought | None = None
+    left = await Left()
     try:
-        pool = await branches(root, n, over, temperature, max_tokens, by="draft")
+        pool = await branches(root, n, over, temperature, max_tokens, "draft", int(min(max_tokens, left.tokens / 2)))
         drafted, share = elect(pool, await Key(tuple(pool)), [1.0] * len(pool))
         await Offer(drafted, share * len(pool) / n)
         if share * len(pool) / n >= enough:

@@ -98,17 +98,18 @@ async def program(root: Thought, *, temperature: float = 0.0, max_tokens: int = 
     return answer
 
 
-async def chains(root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think") -> list[Thought]:
+async def chains(root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0) -> list[Thought]:
     """`n` chains of thought, those that survived."""
-    return await Expand(root, n, say=CHAIN, temperature=temperature, max_tokens=max_tokens, by=by)
+    return await Expand(root, n, say=CHAIN, temperature=temperature, max_tokens=max_tokens, by=by, keep=keep)
 
 
-async def programs(root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think") -> list[Thought]:
+async def programs(root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0) -> list[Thought]:
     """The outputs of `n` programs, those that ran; one that was cut off before its end stands for itself, and abstains."""
+    asked = Expand(root, n, say=PROGRAM, temperature=temperature, max_tokens=max_tokens, by=by, keep=keep)
     try:
-        written = await Expand(root, n, say=PROGRAM, force=FENCE, stop=("\n```",), temperature=temperature, max_tokens=max_tokens, by=by)
+        written = await replace(asked, force=FENCE, stop=("\n```",))
     except Unsupported:  # a server that cannot begin the answer for the model
-        written = await Expand(root, n, say=PROGRAM, temperature=temperature, max_tokens=max_tokens, by=by)
+        written = await asked
     return await both(*(run(code) for code in written))
 
 

@@ -137,8 +137,10 @@ def _check(by: str, process: str = "", top: float = 1.0, *, needed: bool = False
         raise BadInput("Only a verifier can tell which branches are better: name one, as in by='confidence'.")
 
 
-async def branches(root: Thought, n: int, over: str, temperature: float, max_tokens: int, by: Role = "think") -> list[Thought]:
-    """`n` answers of the model in the role `by`, those that survived."""
+async def branches(
+    root: Thought, n: int, over: str, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0
+) -> list[Thought]:
+    """`n` answers of the model in the role `by`, those that survived; `keep` tokens of the budget are left alone."""
     if n < 1:
         raise BadInput(f"n={n} asks for nothing: give 1 branch or more.")
     if over not in ("chains", "programs", "both"):
@@ -146,9 +148,9 @@ async def branches(root: Thought, n: int, over: str, temperature: float, max_tok
     coded = {"chains": 0, "programs": n, "both": n // 2}[over]
     parts = []
     if coded < n:
-        parts.append(chains(root, n - coded, temperature, max_tokens, by=by))
+        parts.append(chains(root, n - coded, temperature, max_tokens, by, keep))
     if coded:
-        parts.append(programs(root, coded, temperature, max_tokens, by=by))
+        parts.append(programs(root, coded, temperature, max_tokens, by, keep))
     return [node for part in await both(*parts) for node in part]
 
 

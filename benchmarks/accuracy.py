@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,8 @@ from pondera.plan import Plan, open_model
 from pondera.ports import Model
 from pondera.strategies.vote import elect
 from pondera.thought import Answer, Question
+from pondera.verifiers.calibration import wilson
 from pondera.verifiers.keys import grade
-
-
-def wilson(right: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson 1927)."""
-    p = right / n
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (middle - half) / (1 + z * z / n)), (middle + half) / (1 + z * z / n)
 
 
 async def run(model: Model, question: Question, strategy: str, seed: int) -> Answer | None:
@@ -89,10 +82,10 @@ def table(lines: list[dict[str, Any]]) -> str:
     for name in ("cot", "program", "chains", "programs", "both"):
         found = [line[name] for line in lines]
         right = sum(one["right"] for one in found)
-        low, high = wilson(right, len(found))
+        sure = wilson(right, len(found))
         some = sum(any(b["right"] for b in one.get("branches", ())) for one in found)
         tokens = sum(one.get("tokens", 0) for one in found) / len(found)
-        rows.append(f"| {name} | {right / len(found):.1%} | {low:.1%} to {high:.1%} | {some / len(found):.1%} | {tokens:.0f} |")
+        rows.append(f"| {name} | {right / len(found):.1%} | {sure.low:.1%} to {sure.high:.1%} | {some / len(found):.1%} | {tokens:.0f} |")
     return "\n".join(rows)
 
 

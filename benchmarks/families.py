@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accuracy import wilson
-
 from pondera.errors import PonderaError
 from pondera.ledger import Ledger, Row
 from pondera.plan import Plan, open_model
 from pondera.ports import Model
 from pondera.thought import Budget, Question
+from pondera.verifiers.calibration import wilson
 from pondera.verifiers.keys import grade
 
 POOL = "vote(n=6)"
@@ -127,7 +126,7 @@ def table(lines: list[dict[str, Any]], at_once: int) -> str:
         if not mine:
             continue
         n, right = len(mine), sum(line["right"] for line in mine)
-        low, high = wilson(right, n)
+        sure = wilson(right, n)
         each = [[line for line in mine if line["task"] == task] for task in tasks]
         shares = [f"{sum(line['right'] for line in one) / len(one):.0%}" if one else "" for one in each]
 
@@ -135,7 +134,14 @@ def table(lines: list[dict[str, Any]], at_once: int) -> str:
             return float(sum(line.get(name, 0) for line in mine)) / len(mine)
 
         hits = mean("cached") / max(1e-9, mean("prompt"))
-        cells = [f"`{text}`", *shares, f"{right / n:.1%}", f"{low:.0%} to {high:.0%}", f"{mean('tokens'):.0f}", f"{mean('judging'):.0f}"]
+        cells = [
+            f"`{text}`",
+            *shares,
+            f"{right / n:.1%}",
+            f"{sure.low:.0%} to {sure.high:.0%}",
+            f"{mean('tokens'):.0f}",
+            f"{mean('judging'):.0f}",
+        ]
         cells += [f"{mean('seconds') / at_once:.1f}" if text == POOL or text not in SHARED else "shared", f"{hits:.0%}"]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from accuracy import wilson
 from peers_meter import Metered, Tally
 from peers_rows import PEERS, Ask, Failed, Place, Problem, ours, served
 
@@ -39,6 +38,7 @@ from pondera.ops import Expand
 from pondera.plan import Plan, open_model
 from pondera.ports import Model
 from pondera.thought import Budget, Question, root_of
+from pondera.verifiers.calibration import wilson
 from pondera.verifiers.keys import grade
 
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -112,11 +112,11 @@ def table(names: list[str], lines: list[dict[str, Any]]) -> str:
         if not (mine := [line for line in lines if line["row"] == name]):
             continue
         right, n = sum(line["right"] for line in mine), len(mine)
-        low, high = wilson(right, n)
+        sure = wilson(right, n)
         seconds, *tokens = (sum(line[k] for line in mine) / n for k in ("seconds", "requests", "prompt", "computed", "completion"))
         figures = " | ".join(f"{value:,.0f}" for value in tokens)
         failed = sum(bool(line["error"]) for line in mine)
-        out.append(f"| {name} | {right} of {n} | {low:.1%} to {high:.1%} | {seconds:.1f} | {figures} | {failed} |")
+        out.append(f"| {name} | {right} of {n} | {sure.low:.1%} to {sure.high:.1%} | {seconds:.1f} | {figures} | {failed} |")
     return "\n".join(out)
 
 

@@ -17,17 +17,15 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from accuracy import wilson
-
 from pondera.errors import PonderaError
 from pondera.ledger import Ledger
 from pondera.ops import Score
 from pondera.plan import Plan
 from pondera.ports import Model
-from pondera.strategies.vote import elect
+from pondera.strategies.vote import elect, filled
 from pondera.terminal.train import Training, recorded
 from pondera.thought import Answer, Question, Thought
-from pondera.verifiers.calibration import report
+from pondera.verifiers.calibration import report, wilson
 from pondera.verifiers.keys import grade
 
 FREE = ("confidence", "lowest", "tail", "learned")
@@ -60,9 +58,7 @@ async def score(text: str, judge: str, models: dict[str, Model], question: Quest
 
     began = time.monotonic()
     bill = (await plan.run(models).solve(question, look, ledger=Ledger())).spend
-    known = [one for one in found if one is not None]
-    middling = sum(known) / len(known) if known else 1.0
-    weights = [middling if one is None else float(one) for one in found]
+    weights = filled(found)
     winner, _ = elect(list(nodes), [c.key for c, _ in whole], weights)
     best = max(range(len(nodes)), key=lambda i: (weights[i], nodes[i].reply))
     return {
@@ -87,12 +83,12 @@ def table(lines: list[dict[str, Any]], problems: int, passed: float, cot: float)
             [line["id"] for line in mine for _ in line["scores"]],
         )
         best, vote = sum(line["best"] for line in mine), sum(line["vote"] for line in mine)
-        low, high = wilson(best, problems)
+        sure = wilson(best, problems)
         share = (100 * best / problems - cot) / (100 * passed - cot)
         auroc = f"{told.auroc.value:.3f} ({told.auroc.low:.3f} to {told.auroc.high:.3f})" if told.auroc else "none"
         cells = [f"`{text}`", auroc, f"{told.within.value:.3f}" if told.within else "none"]
         cells += [f"{told.brier.value:.3f}" if told.brier else "none", f"{told.ece:.3f}" if told.ece is not None else "none"]
-        cells += [f"{best / problems:.0%} ({low:.0%} to {high:.0%})", f"{share:.0%}", f"{vote / problems:.0%}"]
+        cells += [f"{best / problems:.0%} ({sure.low:.0%} to {sure.high:.0%})", f"{share:.0%}", f"{vote / problems:.0%}"]
         cells += [f"{sum(line[name] for line in mine) / problems:.{places}f}" for name, places in (("tokens", 0), ("seconds", 1))]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

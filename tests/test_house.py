@@ -48,9 +48,10 @@ KNOWS: dict[str, set[str]] = {
         "thought",
     },
     "runtime": {"drive", "errors", "events", "ledger", "ops", "ports", "thought"},
-    "strategies": {"errors", "ops", "parse", "thought"},
+    "quoting": set(),
+    "strategies": {"errors", "ops", "parse", "quoting", "thought"},
     "models": {"errors", "ops", "ports", "thought"},
-    "verifiers": {"errors", "ops", "parse", "strategies", "thought"},  # a verifier may have a question answered as strategies do
+    "verifiers": {"errors", "ops", "parse", "quoting", "strategies", "thought"},  # a verifier may have a question answered as strategies do
     "_dialect": set(),
     "sandbox": {"_dialect", "errors"},
     "_candidate": {"_dialect"},

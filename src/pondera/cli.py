@@ -21,14 +21,13 @@ from pondera.errors import BadInput, PonderaError
 from pondera.models.known import DEFAULT
 from pondera.terminal.given import AsJson, Calls, Parallel, Quiet, Rates, Seconds, Tokens, Trace, Usd, caps_of, question_of
 from pondera.terminal.recorded import allowance, complete, on_disk, reused, rows_of
-from pondera.terminal.text import console, emit, hush, safe
+from pondera.terminal.text import INTERRUPTED, console, emit, hush, safe
 from pondera.terminal.train import verifier_app
 from pondera.thought import Answer, Budget, Kind, Question
 
 if TYPE_CHECKING:
     from pondera.terminal.session import Job
 
-INTERRUPTED = 130  # the exit code of a command that was ended by Ctrl-C, as shells have it
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Give a language model time to think, under a hard budget.")
 models_app = typer.Typer(help="The models that Pondera knows by name, and which of them are here.", invoke_without_command=True)

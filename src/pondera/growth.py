@@ -68,8 +68,8 @@ class _Ask:
     since: float
     open: set[int]
     begun: bool = False
-    text: dict[int, str] = field(default_factory=dict)
-    thought: dict[int, str] = field(default_factory=dict)
+    text: dict[int, list[str]] = field(default_factory=dict)
+    thought: dict[int, list[str]] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
     mused: dict[int, int] = field(default_factory=dict)  # of the tokens, those that were thinking
 
@@ -211,7 +211,7 @@ class Grower:
         match one:
             case Piece(_, text, tokens, thinking):
                 said, counts = (ask.thought, (ask.tokens, ask.mused)) if thinking else (ask.text, (ask.tokens,))
-                said[index] = said.get(index, "") + text
+                said.setdefault(index, []).append(text)
                 for count in counts:
                     count[index] = count.get(index, 0) + tokens
                 self.record.watch(Growing(f"{ask.growth.key}/{index}", one))
@@ -251,7 +251,7 @@ class Grower:
     def _lose(self, ask: _Ask, index: int, why: str) -> None:
         """A child cut in flight: billed by what it was seen to generate where the model counts every token, else at its worst."""
         op, key, name = ask.op, f"{ask.growth.key}/{index}", ask.model.name
-        text, thinking = ask.text.get(index, ""), ask.thought.get(index, "")
+        text, thinking = ("".join(said.get(index, ())) for said in (ask.text, ask.thought))
         tokens, mused = (ask.tokens.get(index, 0), ask.mused.get(index, 0)) if ask.model.exact else (ask.hold.tokens, 0)
         body: dict[str, Any] = {"error": ["Stop", f"cut off in flight ({why})"]}
         if text or thinking:

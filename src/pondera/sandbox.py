@@ -71,8 +71,11 @@ def _is_code(text: str) -> bool:
     return True
 
 
-class _Pool:
-    """The workers, and as many threads to wait for them. Nothing is started before the first program, and then off the event loop."""
+class Pool:
+    """The workers, and threads to wait for them. Nothing is started before the first program, and then off the event loop.
+
+    A thread holds two workers at most (unit tests do), so there are never too few for one that has begun.
+    """
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -84,7 +87,7 @@ class _Pool:
         """The interpreters; blocks while they start."""
         with self._starting:
             if self._monty is None:
-                monty = Monty(min_processes=1, max_processes=WORKERS)
+                monty = Monty(min_processes=1, max_processes=2 * WORKERS)
                 monty.__enter__()
                 self._monty = monty
             return self._monty
@@ -95,15 +98,16 @@ class _Pool:
             self._monty.__exit__(None, None, None)
 
 
-_pool: _Pool | None = None
+_pool: Pool | None = None
 _guard = threading.Lock()
 
 
-def _workers() -> _Pool:
+def workers() -> Pool:
+    """The pool of this process."""
     global _pool
     with _guard:
         if _pool is None or _pool.owner != os.getpid():
-            _pool = _Pool()
+            _pool = Pool()
         return _pool
 
 
@@ -144,7 +148,7 @@ async def python(code: str, *, seconds: float = 2.0, megabytes: int = 256, outpu
         raise CallFailed(f"The program does not parse: {_short(error.msg)} (line {error.lineno}).") from None
     except (ValueError, RecursionError, MemoryError):
         raise CallFailed("The program does not parse: it is nested too deep, or holds characters that no program has.") from None
-    pool = _workers()
+    pool = workers()
     return await asyncio.get_running_loop().run_in_executor(pool.threads, _run, pool, program, _Limits(seconds, megabytes, output))
 
 
@@ -155,7 +159,7 @@ class _Limits:
     output: int
 
 
-def _run(pool: _Pool, program: _dialect.Program, limits: _Limits) -> str:
+def _run(pool: Pool, program: _dialect.Program, limits: _Limits) -> str:
     """One program in a session of its own; blocks."""
     for attempt in (1, 2):
         printed = CollectString(max_bytes=limits.output)

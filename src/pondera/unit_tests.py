@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import atexit
 import builtins
 import json
-import os
 import symtable
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pydantic_monty import Monty, MontyCrashedError, MontyError, MontyRuntimeError, MontySyntaxError
+from pydantic_monty import MontyCrashedError, MontyError, MontyRuntimeError, MontySyntaxError
 
 from pondera import _dialect, sandbox
 from pondera._candidate import LOST, Candidate, Limits, checkout, exceeded, feed
@@ -61,7 +57,7 @@ async def run(argument: str) -> str:
         what = error.msg if isinstance(error, SyntaxError) else "it is nested too deep, or holds characters that no program has"
         return _told(0, suite.total, [f"the program does not parse: {sandbox._short(what)}"])
     _check_names(names, suite)
-    pool = _workers()
+    pool = sandbox.workers()
     return await asyncio.get_running_loop().run_in_executor(pool.threads, _judge, pool, program, suite, limits)
 
 
@@ -143,11 +139,11 @@ def _check_names(table: symtable.SymbolTable, suite: _Suite) -> None:
 # ---------------------------------------------------------------- the judgement
 
 
-def _judge(pool: _Pool, program: _dialect.Program, suite: _Suite, limits: Limits) -> str:
+def _judge(pool: sandbox.Pool, program: _dialect.Program, suite: _Suite, limits: Limits) -> str:
     """Blocks."""
     for attempt in (1, 2):
         end = time.monotonic() + WHOLE * limits.seconds
-        candidate = Candidate(pool.monty(), program, limits, lambda end=end: pool.closed or time.monotonic() > end)  # type: ignore[misc]
+        candidate = Candidate(pool.monty(), program, limits, lambda end=end: time.monotonic() > end)  # type: ignore[misc]
         try:
             told = _tested(candidate, suite)
         except MontyCrashedError as error:
@@ -213,56 +209,3 @@ def _reason(error: Exception, limits: Limits) -> str:
     if isinstance(error, MontyError) and (limit := exceeded(error, limits)):
         return limit
     return sandbox._short(error.display("type-msg") if isinstance(error, MontyRuntimeError | MontySyntaxError) else str(error))
-
-
-# ---------------------------------------------------------------- workers
-
-
-class _Pool:
-    """Two sessions a suite need a pool of their own: suites that each hold one worker of a common pool could wait for ever."""
-
-    def __init__(self) -> None:
-        self.owner = os.getpid()
-        self.threads = ThreadPoolExecutor(sandbox.WORKERS, thread_name_prefix="pondera-tests")
-        self._starting = threading.Lock()
-        self._monty: Monty | None = None
-        self.closed = False
-
-    def monty(self) -> Monty:
-        """The interpreters; blocks while they start."""
-        with self._starting:
-            if self._monty is None:
-                monty = Monty(min_processes=2, max_processes=2 * sandbox.WORKERS)
-                monty.__enter__()
-                self._monty = monty
-            return self._monty
-
-    def close(self) -> None:
-        """Ends once the tests that run now have ended; those after them do not come to their turn."""
-        self.closed = True
-        self.threads.shutdown(wait=True, cancel_futures=True)
-        if self._monty is not None and self.owner == os.getpid():
-            self._monty.__exit__(None, None, None)
-
-
-_pool: _Pool | None = None
-_guard = threading.Lock()
-
-
-def _workers() -> _Pool:
-    global _pool
-    with _guard:
-        if _pool is None or _pool.owner != os.getpid():
-            _pool = _Pool()
-        return _pool
-
-
-def _close() -> None:
-    global _pool
-    with _guard:
-        pool, _pool = _pool, None
-    if pool is not None:
-        pool.close()
-
-
-atexit.register(_close)

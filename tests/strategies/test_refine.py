@@ -15,7 +15,8 @@ from pondera.ledger import Ledger
 from pondera.models.fake import Fake
 from pondera.ops import Expand, Verdict, Verifier
 from pondera.parse import Table, call
-from pondera.strategies.refine import NOTE, SHOW, better, faultless, quoted, refine, revise, split, told
+from pondera.quoting import quoted
+from pondera.strategies.refine import NOTE, SHOW, better, faultless, refine, revise, split, told
 from pondera.strategies.think import CHAIN
 from pondera.thought import Answer, Budget, Thought
 from tests.test_laws import QUESTION, run_of

@@ -127,9 +127,7 @@ class Caller:
                 failure = broken
             tries += 1
             midway = any(c.reply.touched for c in children)
-            over = tries > (min(self.retries, DOWN_RETRIES) if isinstance(failure, Broken) and failure.kind == "down" else self.retries)
-            if over:
-                raise self.exhausted(failure, tries) from failure
+            self.bear(failure, tries)
             for child in children:
                 self._restart(request, child)
             await self.sleep(pause(tries, failure.retry_after))
@@ -234,6 +232,12 @@ class Caller:
             return "check the model's name and base_url (often it ends in /v1)"
         near = difflib.get_close_matches(self.name, names, 1, 0.3)
         return f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:5])}"
+
+    def bear(self, failure: Refused | Broken, tries: int) -> None:
+        """Raises what comes of a failure after which no other try is made."""
+        down = isinstance(failure, Broken) and failure.kind == "down"
+        if tries > (min(self.retries, DOWN_RETRIES) if down else self.retries):
+            raise self.exhausted(failure, tries) from failure
 
     def exhausted(self, failure: Refused | Broken, tries: int) -> ModelError:
         """The last error of all tries."""

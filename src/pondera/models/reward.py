@@ -27,7 +27,7 @@ from dataclasses import replace
 from typing import Any
 
 from pondera.errors import BadInput, ModelError, ModelUnavailable, PonderaError
-from pondera.models.openai_call import DOWN_RETRIES, Caller
+from pondera.models.openai_call import Caller
 from pondera.models.openai_probe import Server, overflows
 from pondera.models.openai_wire import Broken, Refused, Wire, pause
 from pondera.models.reward_reply import KINDS, Told, Way, bill, marked, parts, read, sigmoid, size, softmax, ways
@@ -189,9 +189,7 @@ class Reward:
             except Broken as broken:
                 failure = broken
             tries += 1
-            down = isinstance(failure, Broken) and failure.kind == "down"
-            if tries > (min(self._caller.retries, DOWN_RETRIES) if down else self._caller.retries):
-                raise self._caller.exhausted(failure, tries) from failure
+            self._caller.bear(failure, tries)
             await self._caller.sleep(pause(tries, failure.retry_after))
 
     async def _meaning(self, told: Told, turns: Sequence[Message], answer: str, bills: list[Spend]) -> Told:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pondera.errors import BRANCH_ERRORS, BadInput
 from pondera.ops import Expand, Key, Left, Offer
-from pondera.strategies.refine import quoted
+from pondera.quoting import quoted
 from pondera.strategies.think import CHAIN
 from pondera.strategies.vote import ballot, branches, elect, trust
 from pondera.thought import Thought

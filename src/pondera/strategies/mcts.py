@@ -21,7 +21,7 @@ from statistics import fmean
 
 from pondera.errors import BRANCH_ERRORS, BadInput, Unaffordable
 from pondera.ops import Rng, Score, both
-from pondera.strategies.refine import quoted
+from pondera.quoting import quoted
 from pondera.strategies.search import Scores, at_least, rollout, said, settle, tell
 from pondera.strategies.steps import KEEP, steps
 from pondera.strategies.tree import Tree, likelihood

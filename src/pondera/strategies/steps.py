@@ -14,7 +14,7 @@ from itertools import accumulate
 from pondera.errors import Unaffordable
 from pondera.ops import Expand, Key, Role, Score, both
 from pondera.strategies.think import CHAIN
-from pondera.strategies.vote import elect
+from pondera.strategies.vote import elect, filled
 from pondera.thought import CLOSE, Thought, dialogue, musing
 
 ANSWER = "\n\nThe final answer is \\boxed{"
@@ -43,10 +43,7 @@ async def answered(child: Thought, max_tokens: int) -> Thought:
 
 async def worth(nodes: Sequence[Thought], by: str) -> list[float]:
     """What a verifier thinks of each node; no opinion is the mean of the others', and not a low one."""
-    scores = await Score(tuple(nodes), by)
-    known = [score for score in scores if score is not None]
-    middling = sum(known) / len(known) if known else 0.5
-    return [middling if score is None else score for score in scores]
+    return filled(await Score(tuple(nodes), by), 0.5)
 
 
 async def choose(leaves: Sequence[Thought], scores: Sequence[float]) -> tuple[Thought, float]:

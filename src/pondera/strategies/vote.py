@@ -174,10 +174,10 @@ def standings(pool: Sequence[Thought], keys: Sequence[str | None], weights: Sequ
     return [(surest([node for node, _ in votes[key]]), weight / total if total else 0.0) for weight, _, key in sorted(ranked, reverse=True)]
 
 
-def filled(scores: Sequence[float | None]) -> list[float]:
-    """Scores in which no opinion is the mean of the others', and not a low one."""
+def filled(scores: Sequence[float | None], unknown: float = 1.0) -> list[float]:
+    """Scores in which no opinion is the mean of the others', and not a low one; `unknown` where there is none at all."""
     known = [score for score in scores if score is not None]
-    middling = math.fsum(known) / len(known) if known else 1.0
+    middling = fmean(known) if known else unknown
     return [middling if score is None else score for score in scores]
 
 

@@ -9,6 +9,8 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
+INTERRUPTED = 130  # the exit code of a command that was ended by Ctrl-C, as shells have it
+
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -23,8 +23,8 @@ from pondera.errors import BadInput, LedgerError, PonderaError
 from pondera.models.known import DEFAULT
 from pondera.terminal.given import Quiet
 from pondera.terminal.recorded import on_disk
-from pondera.terminal.text import console, emit
-from pondera.terminal.verify import INTERRUPTED, verifier_app
+from pondera.terminal.text import INTERRUPTED, console, emit
+from pondera.terminal.verify import verifier_app
 from pondera.thought import Answer, Question, Thought
 
 if TYPE_CHECKING:

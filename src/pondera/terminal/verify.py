@@ -20,7 +20,7 @@ from pondera.errors import BadInput, LedgerDrift, NoAnswer
 from pondera.ledger import Ledger
 from pondera.models.known import DEFAULT
 from pondera.terminal.given import AsJson, Parallel, Quiet, Rates, caps_of
-from pondera.terminal.text import console, emit
+from pondera.terminal.text import INTERRUPTED, console, emit
 from pondera.thought import Answer, Budget, Kind, Spend, Thought
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pondera.ports import Model
     from pondera.terminal.labelled import Problem, Scored, Scores
 
-INTERRUPTED = 130  # the exit code of a command that was ended by Ctrl-C, as shells have it
 SIDE_BY_SIDE = 4  # problems
 
 verifier_app = typer.Typer(no_args_is_help=True, help="Check verifiers on labelled samples.")

@@ -20,6 +20,7 @@ from pondera import parse
 from pondera.errors import BadInput, PonderaError, VerifierError
 from pondera.ops import Verdict, Verifier, both
 from pondera.thought import Thought
+from pondera.verifiers.learned import sigmoid
 
 Column = list[float | None]
 Fold = Callable[[list[tuple[int, float]]], float]  # of the parts' numbers and scores to one score
@@ -78,7 +79,7 @@ def logistic(of: str = OF, weights: str = "1, 1", bias: float = -1.0) -> Verifie
     def fold(known: list[tuple[int, float]]) -> float:
         if len(known) < len(each):
             return math.nan
-        return 1 / (1 + math.exp(-max(-700.0, min(700.0, bias + sum(each[k] * score for k, score in known)))))
+        return sigmoid(bias + sum(each[k] * score for k, score in known))
 
     return _combined(of, fold, filled=True)
 

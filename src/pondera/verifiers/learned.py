@@ -49,7 +49,7 @@ class Fit:
         """P(right) of one row of signals."""
         parts = zip(row, self.mean, self.scale, self.weights, strict=True)
         total = self.bias + math.fsum(w * (x - m) / s for x, m, s, w in parts if not math.isnan(x))
-        return 1 / (1 + math.exp(-max(-700.0, min(700.0, total))))
+        return sigmoid(total)
 
     def save(self, path: Path) -> None:
         """Write the fit as JSON, a signal a line."""
@@ -58,6 +58,11 @@ class Fit:
         body = {"version": VERSION, "card": self.card, "asks": self.asks, "bias": self.bias}
         lines = ",\n    ".join(json.dumps(column) for column in columns)
         path.write_text(json.dumps(body, indent=2).removesuffix("\n}") + f',\n  "signals": [\n    {lines}\n  ]\n}}\n')
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), without overflow."""
+    return 1 / (1 + math.exp(-max(-700.0, min(700.0, x))))
 
 
 def read(text: str, name: str) -> Fit:

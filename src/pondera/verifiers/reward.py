@@ -12,20 +12,14 @@ of one another, only the longest is asked about, and each reads the scores of it
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from pondera.errors import BRANCH_ERRORS, BadInput, VerifierError
 from pondera.ops import Expand, Verifier, both
+from pondera.strategies.vote import FOLDS as OF_STEPS
 from pondera.thought import Thought
 
-FOLDS: dict[str, Callable[[Sequence[float]], float]] = {
-    "last": lambda scores: scores[-1],
-    "min": min,
-    "product": math.prod,
-    "mean": lambda scores: math.fsum(scores) / len(scores),
-    "orm": lambda scores: scores[-1],
-}
+FOLDS = {"last": OF_STEPS["last"], **OF_STEPS, "orm": OF_STEPS["last"]}
 Steps = tuple[str, ...]
 
 

@@ -66,6 +66,14 @@ async def test_a_box_before_the_wait_counts_where_none_follows() -> None:
     assert len(model.asked) == 3
 
 
+async def test_what_it_is_told_to_wait_with_can_be_chosen() -> None:
+    told = strategy(budget_forcing, least=8, most=50, waits=1, word="Alternatively,")
+    answer, _, _ = await solve(told, reciting(SHORT, then=" \\boxed{42}."))
+    assert answer.text == f"{SHORT}\n\nAlternatively, \\boxed{{42}}."
+    answer, _, _ = await solve(strategy(early_exit, patience=2, waits=1, word="Hmm"), reciting(SHORT, then=": \\boxed{42}."))
+    assert answer.text.endswith("\n\nHmm: \\boxed{42}.")
+
+
 async def test_at_the_maximum_the_answer_is_forced() -> None:
     answer, model, _ = await solve(strategy(budget_forcing, least=0, most=5), reciting(" so" * 300))
     assert answer.text == " so so so so so" + ANSWER + "7}."

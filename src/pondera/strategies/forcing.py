@@ -22,7 +22,7 @@ from pondera.strategies.steps import ANSWER, ENDING, KEEP, finish, fresh, inside
 from pondera.strategies.vote import elect
 from pondera.thought import CLOSE, Thought
 
-WAIT = "\n\nWait"
+WAIT = "Wait"
 
 _DOUBT = re.compile(r"\b(?:wait|hold on|hmm|but|however|not sure|maybe)\b", re.IGNORECASE)
 
@@ -33,10 +33,11 @@ async def budget_forcing(
     least: int = 512,
     most: int = 1024,
     waits: int = 2,
+    word: str = WAIT,
     temperature: float = 0.0,
     max_tokens: int = 512,
 ) -> Thought:
-    """One chain of thought that is made `least` tokens long, by "Wait" where it would stop early, and ended at `most`.
+    """One chain of thought that is made `least` tokens long, by `word` where it would stop early, and ended at `most`.
 
     It is told to wait `waits` times at most. An answer that was taken back stands in the text, and where no later one follows it counts.
     `max_tokens` are for the answer of a model that thinks between tags. Waiting helps models that were trained to check themselves; the
@@ -56,7 +57,7 @@ async def budget_forcing(
             break
         known = known if inside(node) else node
         try:
-            node = await stretch(node, most - length(node), temperature, force=WAIT)
+            node = await stretch(node, most - length(node), temperature, force=f"\n\n{word}")
         except BRANCH_ERRORS:  # what was thought before still counts
             break
         if node.done and not inside(node):
@@ -72,6 +73,7 @@ async def early_exit(
     patience: int = 3,
     sure: float = 0.0,
     waits: int = 0,
+    word: str = WAIT,
     temperature: float = 0.0,
     max_tokens: int = 512,
 ) -> Thought:
@@ -79,7 +81,7 @@ async def early_exit(
 
     The answer is probed every so many tokens. It has settled when `patience` probes in a row agree and each is at least `sure` of it (the
     geometric mean of its tokens' probabilities): `sure=0` is Dynasor's rule, `patience=1, sure=0.95` is DEER's. A chain that ends unsettled
-    is told to wait, `waits` times at most; its own answer counts as a probe then. It has at most `max_tokens` tokens, probes not counted.
+    hears `word`, `waits` times at most; its own answer counts as a probe. It has at most `max_tokens` tokens, probes not counted.
     What it saves depends on how long a chain goes on after its answer is found: nothing where it ends there (docs/lab-notes.md). The
     confidence is the share of the probes that agree, or of the votes.
 
@@ -91,7 +93,7 @@ async def early_exit(
         raise BadInput(f"sure={sure} is no probability: give 0 to 1.")
     if n > 1 and temperature <= 0:
         raise BadInput(f"{n} greedy chains are one and the same: give a temperature, such as 0.6.")
-    ends = await both(*(probed(root, every, patience, sure, waits, temperature, max_tokens, ENDING * (n + 1)) for _ in range(n)))
+    ends = await both(*(probed(root, every, patience, sure, waits, word, temperature, max_tokens, ENDING * (n + 1)) for _ in range(n)))
     if n == 1:
         return ends[0]
     winner, share = elect(ends, await Key(tuple(ends)), [1.0] * len(ends))
@@ -100,7 +102,7 @@ async def early_exit(
 
 
 async def probed(
-    root: Thought, every: int, patience: int, sure: float, waits: int, temperature: float, max_tokens: int, keep: int
+    root: Thought, every: int, patience: int, sure: float, waits: int, word: str, temperature: float, max_tokens: int, keep: int
 ) -> Thought:
     """One chain until its answer has settled: the probe that settled it, or the chain's own answer where it ends before."""
     known: Thought | None = None
@@ -118,7 +120,7 @@ async def probed(
             probes = []
         waits -= node.done
         try:
-            node = await stretch(node, min(every, max_tokens - length(node)), temperature, keep, WAIT if node.done else "")
+            node = await stretch(node, min(every, max_tokens - length(node)), temperature, keep, f"\n\n{word}" if node.done else "")
         except BRANCH_ERRORS:  # what was thought before still counts
             break
     return await finish_or(known, node, max_tokens)

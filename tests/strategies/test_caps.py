@@ -106,10 +106,24 @@ async def test_a_sweep_that_cannot_be_paid_does_not_vote() -> None:
     def scripted(op: Expand, index: int, seed: int) -> str:
         return f"{'so ' * 60}\\boxed{{{seed}}}"
 
-    answer = await solve(strategy("gibbs(n=3, sweeps=9)"), Fake(scripted), Budget(tokens=61 * 3 + 64 + 10))
+    answer = await solve(strategy("gibbs(n=3, sweeps=9)"), Fake(scripted), Budget(calls=4))
     assert sorted(answer.votes.values()) == [1, 1, 1]
     assert answer.confidence is not None
     assert answer.confidence < 0.5
+
+
+async def test_a_search_whose_budget_ends_midway_brings_its_best_path_to_an_end() -> None:
+    """An answer forced midway is a guess; the end of one path is worth more than one more step of two."""
+
+    def scripted(op: Expand, index: int, seed: int) -> str:
+        return "4}." if op.force else f"{'so ' * 40}{seed}\n\n" * 9 if op.until == "step" else f"{'so ' * 150}\\boxed{{5}}"
+
+    for text in ("beam", "lookahead", "dvts", "rebase", "particles", "gibbs", "mcts(value='verifier')"):
+        answer = await solve(strategy(text), Fake(scripted), Budget(tokens=600))
+        assert (answer.key, answer.thought.finish, answer.stopped) == ("5", "done", "budget"), text
+        assert answer.spend.tokens > 400
+        answer = await solve(strategy(text), Fake(scripted), Budget(tokens=100))
+        assert answer.key == "4", f"{text}: not even one path can be paid"
 
 
 async def test_a_model_that_says_nothing_for_ever_is_left() -> None:

@@ -16,6 +16,7 @@ from pondera.errors import BadInput, ModelError
 from pondera.models.fake import Fake
 from pondera.ops import Expand
 from pondera.strategies.particles import gibbs, odds, particles, systematic
+from pondera.strategies.steps import END
 from pondera.thought import Budget
 from tests.strategies.planted import found, one_way, replays, solve
 
@@ -85,7 +86,7 @@ async def test_any_budget_gives_an_answer(strategy: Any, tokens: int) -> None:
 async def test_a_step_that_never_ends_is_bounded(strategy: Any) -> None:
     model = Fake(lambda op, index, seed: "5}.\n" if op.force else f"so{seed % 9} " * 10_000)
     assert (await solve(partial(strategy, depth=3, step=10), model)).key == "5"
-    assert max(op.max_tokens for op in model.asked) == 32
+    assert max(op.max_tokens for op in model.asked) == END
 
 
 @every

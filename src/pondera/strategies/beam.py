@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from pondera.errors import BRANCH_ERRORS, BadInput
 from pondera.ops import both
-from pondera.strategies.search import Scores, at_least, distinct, grow, ranked, settle, tell
+from pondera.strategies.search import Scores, at_least, distinct, grow, ranked, settle, spare, tell
 from pondera.strategies.steps import steps, worth
 from pondera.thought import Thought
 
@@ -47,11 +47,11 @@ async def beam(
     scores: Scores = {root: 0.0}
     front = [root]
     for level in range(depth):
-        pool = distinct(await grow(dict.fromkeys(front, fanout if level else width * fanout), step, temperature))
+        pool = distinct(await grow(scores, dict.fromkeys(front, fanout if level else width * fanout), step, temperature))
         new = [node for node in pool if node not in scores]
         if not new:
             break
-        pairs = await both(*(ahead(node, lookahead, step) for node in new))
+        pairs = await both(*(ahead(node, lookahead, step, spare(scores)) for node in new))
         scores |= zip((node for node, _ in pairs), await worth([end for _, end in pairs], by), strict=True)
         best = ranked((node for node in pool if node in scores), scores)[:width]
         front = [node for node in best if not node.done]
@@ -62,12 +62,12 @@ async def beam(
     return await settle(scores, front)
 
 
-async def ahead(node: Thought, k: int, step: int) -> tuple[Thought, Thought]:
+async def ahead(node: Thought, k: int, step: int, keep: int) -> tuple[Thought, Thought]:
     """A node, and where `k` greedy steps lead from it: as far as they come."""
     end = node
     try:
         for _ in range(k):
-            if end.done or not (grown := await steps(end, 1, step=step, temperature=0.0)):
+            if end.done or not (grown := await steps(end, 1, step=step, temperature=0.0, keep=keep)):
                 break
             end = grown[0]
     except BRANCH_ERRORS:  # recorded by the runtime; the candidate is judged by what there is
@@ -120,10 +120,10 @@ async def dvts(
             await tell(scores, ranked((seen for seen in scores if seen is not root), scores))
             if node.done:
                 break
-            kids = distinct(await grow({node: fanout}, step, temperature))
+            kids = distinct(await grow(scores, {node: fanout}, step, temperature))
         return node
 
-    first = await grow({root: trees * fanout}, step, temperature)
+    first = await grow(scores, {root: trees * fanout}, step, temperature)
     tips = await both(*(climb(kids) for i in range(trees) if (kids := first[i::trees])))
     return await settle(scores, ranked((tip for tip in tips if not tip.done), scores) or [root])
 
@@ -150,7 +150,7 @@ async def rebase(
     scores: Scores = {root: 0.0}
     front, shares = [root], {root: width}
     for _ in range(depth):
-        pool = distinct(await grow(shares, step, temperature))
+        pool = distinct(await grow(scores, shares, step, temperature))
         new = [node for node in pool if node not in scores]
         if not new:
             break

@@ -22,8 +22,8 @@ from statistics import fmean
 from pondera.errors import BRANCH_ERRORS, BadInput, Unaffordable
 from pondera.ops import Rng, Score, both
 from pondera.quoting import quoted
-from pondera.strategies.search import Scores, at_least, rollout, said, settle, tell
-from pondera.strategies.steps import KEEP, steps
+from pondera.strategies.search import Scores, at_least, rollout, said, settle, spare, tell
+from pondera.strategies.steps import steps
 from pondera.strategies.tree import Tree, likelihood
 from pondera.thought import Thought
 
@@ -61,11 +61,10 @@ async def mcts(
     if not 0 <= c < math.inf:
         raise BadInput(f"c={c} is no measure of how much is explored: give 0 or more, such as 1.")
     tree = Tree(root, c, prior)
-    keep = KEEP + max_tokens * (value == "verifier")  # for one path at least that comes to its end
 
     async def expand(leaf: Thought, n: int) -> list[Thought]:
         with tree.visiting(leaf):
-            return tree.add(leaf, await steps(leaf, n, step=step, temperature=temperature, keep=keep))
+            return tree.add(leaf, await steps(leaf, n, step=step, temperature=temperature, keep=spare(tree.scores)))
 
     async def look(node: Thought) -> None:
         with tree.visiting(node):
@@ -95,7 +94,6 @@ async def mcts(
         await both(*(look(kid) for kid in kids))
     if root in tree.kids:
         await both(*(work() for _ in range(workers)))
-    await _end(tree, temperature, max_tokens)
     return await settle(tree.scores, tree.front())
 
 
@@ -104,14 +102,6 @@ def _check(value: str, by: str) -> None:
         raise BadInput(f"value={value!r}: a step is worth what the 'verifier' says of it, a 'rollout', or 'both'.")
     if by == "votes" and value != "rollout":
         raise BadInput(f"by='votes' counts the answers of rollouts: give value='rollout' instead of {value!r}, or a verifier.")
-
-
-async def _end(tree: Tree, temperature: float, max_tokens: int) -> None:
-    """Where no path has ended, the most promising one goes on to its end, if it can be paid."""
-    if not any(node.done for node in tree.scores):
-        best = tree.front()[0]
-        with suppress(*BRANCH_ERRORS):
-            tree.learn(best, await rollout(best, temperature, max_tokens), tree.mean(best))
 
 
 async def _mean(nodes: tuple[Thought, ...], by: str) -> float | None:

@@ -69,7 +69,7 @@ async def gibbs(
         free, seen = n - bool(trail), len(scores)
         swarm = [root] * free
         for level in range(1, depth + 1):
-            grown = await grow(Counter(node for node in swarm if not node.done), step, temperature)
+            grown = await grow(scores, Counter(node for node in swarm if not node.done), step, temperature)
             new = [node for node in grown if node not in scores]
             if not new:
                 break

@@ -10,7 +10,7 @@ from statistics import fmean
 
 from pondera.errors import BRANCH_ERRORS, BadInput, BranchesFailed, Unaffordable
 from pondera.ops import Expand, Offer, both
-from pondera.strategies.steps import ENDING, KEEP, choose, finish, fresh, steps
+from pondera.strategies.steps import END, ENDING, KEEP, choose, finish, fresh, steps
 from pondera.thought import Thought
 
 Scores = dict[Thought, float]
@@ -39,7 +39,12 @@ def distinct(nodes: Iterable[Thought]) -> list[Thought]:
     return [node for node in nodes if node.done or first.setdefault(said(node), node) is node]
 
 
-async def grow(shares: Mapping[Thought, int], step: int, temperature: float) -> list[Thought]:
+def spare(scores: Scores) -> int:
+    """Tokens that growing leaves alone: for an answer by force, and as long as no path has ended for one to come to its end."""
+    return KEEP if any(node.done for node in scores) else KEEP + END
+
+
+async def grow(scores: Scores, shares: Mapping[Thought, int], step: int, temperature: float) -> list[Thought]:
     """So many next steps of each node, asked side by side, the children of one node in one request.
 
     A node that cannot be paid any further stands for itself; one whose children all failed is gone.
@@ -47,7 +52,7 @@ async def grow(shares: Mapping[Thought, int], step: int, temperature: float) -> 
 
     async def one(node: Thought, n: int) -> list[Thought]:
         try:
-            return await steps(node, n, step=step, temperature=temperature)
+            return await steps(node, n, step=step, temperature=temperature, keep=spare(scores))
         except Unaffordable:
             return [node]
         except BRANCH_ERRORS:  # recorded by the runtime
@@ -76,12 +81,18 @@ async def tell(scores: Scores, front: Sequence[Thought]) -> None:
 
 
 async def settle(scores: Scores, front: Sequence[Thought], ended: Sequence[Thought] = ()) -> Thought:
-    """The weighted vote of the ended paths (all in `scores` unless they are given); where there is none, the best open ones conclude."""
-    votes = ended or [node for node in scores if node.done]
-    if not votes:
-        votes = await both(*(finish(node, ENDING) for node in front[: KEEP // ENDING]))
+    """The weighted vote of the ended paths (all in `scores` unless they are given); without any the best open one goes to its end."""
+    votes = ended or [node for node in scores if node.done] or await conclude(front)
     middling = fmean(scores.values()) if scores else 0.5
     known = [next((scores[step] for step in reversed(node.path) if step in scores), middling) for node in votes]
     winner, share = await choose(votes, known)
     await Offer(winner, share)
     return winner
+
+
+async def conclude(front: Sequence[Thought]) -> list[Thought]:
+    """The end of the first path, or forced answers of the first few where it has none or cannot be paid."""
+    try:
+        return [await rollout(front[0], 0.0, END)]
+    except BRANCH_ERRORS:  # recorded by the runtime
+        return await both(*(finish(node, ENDING) for node in front[: KEEP // ENDING]))

@@ -1,7 +1,7 @@
 """What strategies that think step by step have in common: the next steps, what they are worth, how a path ends, and which end is chosen.
 
-A step ends at a blank line, or at `step` tokens where it would go on for ever. A path that cannot be paid any further is not lost: its
-answer is forced (`finish`), which costs a few tokens that `keep` has set aside.
+A step ends at a blank line, or at `step` tokens where it would go on for ever. What `keep` has set aside brings a path to its end where
+the budget ends midway; where that is too little, its answer is forced (`finish`), which costs a few tokens.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pondera.thought import CLOSE, Thought, dialogue, musing
 ANSWER = "\n\nThe final answer is \\boxed{"
 ENDING = 32  # tokens at most of a forced answer
 KEEP = 2 * ENDING  # tokens that a search leaves for forcing its answer
+END = 256  # tokens that it leaves besides, for one path to come to its end: an answer forced midway is rarely right
 
 
 def fresh(node: Thought) -> str:

@@ -20,6 +20,7 @@ from pondera.ops import Expand
 from pondera.ports import Failure, Piece, Sample
 from pondera.strategies import strategy
 from pondera.strategies.cascade import mixture
+from pondera.strategies.forcing import CHECK
 from pondera.strategies.refine import refine, split
 from pondera.thought import Budget, Finish, Price, Spend, Thought, dialogue
 from tests.strategies.planted import QUESTION, script, search, solve
@@ -204,7 +205,7 @@ async def test_an_earlier_answer_stays_where_the_last_one_fails(text: str) -> No
         if op.force.endswith("boxed{"):
             forced += 1
             return "5}." if forced == 1 and "early" in text else ModelError("down")
-        if "Wait" in op.force:
+        if CHECK in op.force:
             return f"{'so ' * 30}{seed} " * 40
         return f"{'so ' * 40} \\boxed{{5}}" if "forcing" in text else f"{'so ' * 30}{seed} " * 40
 

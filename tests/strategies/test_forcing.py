@@ -12,7 +12,7 @@ from pondera.ledger import Ledger
 from pondera.models.fake import Fake, Reply, Script
 from pondera.ops import Expand
 from pondera.ports import Sample
-from pondera.strategies.forcing import budget_forcing, certainty, early_exit, settled
+from pondera.strategies.forcing import CHECK, budget_forcing, certainty, early_exit, settled
 from pondera.strategies.steps import ANSWER
 from pondera.strategies.think import CHAIN
 from pondera.strategies.underthinking import steady
@@ -50,18 +50,16 @@ SHORT = "It is 17 + 25. So \\boxed{41}."
 
 
 async def test_a_chain_that_ends_early_is_told_to_wait_and_its_last_box_counts() -> None:
-    answer, model, _ = await solve(
-        strategy(budget_forcing, least=8, most=50, waits=3), reciting(SHORT, then=", I forgot one: \\boxed{42}.")
-    )
-    assert answer.text == f"{SHORT}\n\nWait, I forgot one: \\boxed{{42}}."
+    answer, model, _ = await solve(strategy(budget_forcing, least=8, most=50, waits=3), reciting(SHORT, then=" I forgot one: \\boxed{42}."))
+    assert answer.text == f"{SHORT}\n\n{CHECK} I forgot one: \\boxed{{42}}."
     assert (answer.key, answer.stopped, answer.cut) == ("42", "done", ())
-    assert [(op.say, op.force) for op in model.asked] == [(CHAIN, ""), ("", "\n\nWait")], "8 tokens are enough after one"
+    assert [(op.say, op.force) for op in model.asked] == [(CHAIN, ""), ("", f"\n\n{CHECK}")], "8 tokens are enough after one"
     assert all(isinstance(op.until, int) and op.until <= 50 for op in model.asked)
 
 
 async def test_a_box_before_the_wait_counts_where_none_follows() -> None:
-    answer, model, _ = await solve(strategy(budget_forcing, least=100, most=100, waits=2), reciting(SHORT, then=", yes."))
-    assert answer.text.count("\n\nWait") == 2
+    answer, model, _ = await solve(strategy(budget_forcing, least=100, most=100, waits=2), reciting(SHORT, then=" Yes."))
+    assert answer.text.count(f"\n\n{CHECK}") == 2
     assert answer.key == "41"
     assert len(model.asked) == 3
 
@@ -159,10 +157,10 @@ async def test_a_chain_that_ends_unsettled_is_told_to_wait_and_its_own_answers_a
         said = f"{SHORT}{''.join(f'{chr(10)}{chr(10)}Wait, so {chr(92)}boxed{{{box}}}.' for box in (42, 43, 43)[:told])}"
         return said[len(op.node.reply + op.force) :]
 
-    answer, model, _ = await solve(strategy(early_exit, patience=2, waits=5), script)
+    answer, model, _ = await solve(strategy(early_exit, patience=2, waits=5, word="Wait"), script)
     assert answer.text.split("\n\n") == [SHORT, "Wait, so \\boxed{42}.", "Wait, so \\boxed{43}.", "Wait, so \\boxed{43}."]
     assert (answer.key, len(model.asked)) == ("43", 4)
-    answer, model, _ = await solve(strategy(early_exit, patience=2, waits=1), script)
+    answer, model, _ = await solve(strategy(early_exit, patience=2, waits=1, word="Wait"), script)
     assert (answer.key, len(model.asked)) == ("42", 2), "unsettled, but told to wait once only"
 
 

@@ -22,7 +22,8 @@ from pondera.strategies.steps import ANSWER, ENDING, KEEP, finish, fresh, inside
 from pondera.strategies.vote import elect
 from pondera.thought import CLOSE, Thought
 
-WAIT = "Wait"
+WAIT = "Wait"  # in a thought between tags: such models were trained to check themselves
+CHECK = "Let me check each step again."  # in a chain of another model, which "Wait" would talk out of right answers
 
 _DOUBT = re.compile(r"\b(?:wait|hold on|hmm|but|however|not sure|maybe)\b", re.IGNORECASE)
 
@@ -33,15 +34,16 @@ async def budget_forcing(
     least: int = 512,
     most: int = 1024,
     waits: int = 2,
-    word: str = WAIT,
+    word: str = "",
     temperature: float = 0.0,
     max_tokens: int = 512,
 ) -> Thought:
     """One chain of thought that is made `least` tokens long, by `word` where it would stop early, and ended at `most`.
 
-    It is told to wait `waits` times at most. An answer that was taken back stands in the text, and where no later one follows it counts.
-    `max_tokens` are for the answer of a model that thinks between tags. Waiting helps models that were trained to check themselves; the
-    default model was not, and talks itself out of right answers (docs/lab-notes.md).
+    It is told so `waits` times at most; without a `word` it is "Wait" for a model that thinks between tags, and "Let me check each step
+    again." for another. An answer that was taken back stands in the text, and where no later one follows it counts. `max_tokens` are for
+    the answer of a model that thinks between tags. Longer chains help models that were trained to check themselves; the default model was
+    not (docs/lab-notes.md).
 
     Paper: s1, Muennighoff et al. 2025 (arXiv 2501.19393).
     """
@@ -57,7 +59,7 @@ async def budget_forcing(
             break
         known = known if inside(node) else node
         try:
-            node = await stretch(node, most - length(node), temperature, force=f"\n\n{word}")
+            node = await stretch(node, most - length(node), temperature, force=told(node, word))
         except BRANCH_ERRORS:  # what was thought before still counts
             break
         if node.done and not inside(node):
@@ -73,7 +75,7 @@ async def early_exit(
     patience: int = 3,
     sure: float = 0.0,
     waits: int = 0,
-    word: str = WAIT,
+    word: str = "",
     temperature: float = 0.0,
     max_tokens: int = 512,
 ) -> Thought:
@@ -120,7 +122,7 @@ async def probed(
             probes = []
         waits -= node.done
         try:
-            node = await stretch(node, min(every, max_tokens - length(node)), temperature, keep, f"\n\n{word}" if node.done else "")
+            node = await stretch(node, min(every, max_tokens - length(node)), temperature, keep, told(node, word) if node.done else "")
         except BRANCH_ERRORS:  # what was thought before still counts
             break
     return await finish_or(known, node, max_tokens)
@@ -160,6 +162,11 @@ async def stretch(node: Thought, tokens: int, temperature: float, keep: int = KE
         keep=keep,
     )
     return after
+
+
+def told(node: Thought, word: str) -> str:
+    """What is put in the place of a chain's end."""
+    return f"\n\n{word or (WAIT if inside(node) else CHECK)}"
 
 
 def settled(probes: Sequence[Thought], keys: Sequence[str | None], patience: int, sure: float) -> bool:

@@ -51,7 +51,8 @@ async def beam(
         new = [node for node in pool if node not in scores]
         if not new:
             break
-        pairs = await both(*(ahead(node, lookahead, step, spare(scores)) for node in new))
+        keep = spare(scores)
+        pairs = await both(*(ahead(node, lookahead, step, keep) for node in new))
         scores |= zip((node for node, _ in pairs), await worth([end for _, end in pairs], by), strict=True)
         best = ranked((node for node in pool if node in scores), scores)[:width]
         front = [node for node in best if not node.done]

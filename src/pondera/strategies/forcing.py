@@ -83,7 +83,7 @@ async def early_exit(
 
     The answer is probed every so many tokens. It has settled when `patience` probes in a row agree and each is at least `sure` of it (the
     geometric mean of its tokens' probabilities): `sure=0` is Dynasor's rule, `patience=1, sure=0.95` is DEER's. A chain that ends unsettled
-    hears `word`, `waits` times at most; its own answer counts as a probe. It has at most `max_tokens` tokens, probes not counted.
+    hears `word` (see budget_forcing), `waits` times at most; its answer is a probe. It has at most `max_tokens` tokens, probes not counted.
     What it saves depends on how long a chain goes on after its answer is found: nothing where it ends there (docs/lab-notes.md). The
     confidence is the share of the probes that agree, or of the votes.
 

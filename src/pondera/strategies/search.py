@@ -49,10 +49,11 @@ async def grow(scores: Scores, shares: Mapping[Thought, int], step: int, tempera
 
     A node that cannot be paid any further stands for itself; one whose children all failed is gone.
     """
+    keep = spare(scores)
 
     async def one(node: Thought, n: int) -> list[Thought]:
         try:
-            return await steps(node, n, step=step, temperature=temperature, keep=spare(scores))
+            return await steps(node, n, step=step, temperature=temperature, keep=keep)
         except Unaffordable:
             return [node]
         except BRANCH_ERRORS:  # recorded by the runtime

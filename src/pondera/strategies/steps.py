@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from pondera.errors import Unaffordable
-from pondera.ops import Expand, Key, Role, Score, both
+from pondera.ops import Expand, Key, Score, both
 from pondera.strategies.think import CHAIN
 from pondera.strategies.vote import elect, filled
 from pondera.thought import CLOSE, Thought, dialogue, musing
@@ -28,9 +28,9 @@ def fresh(node: Thought) -> str:
     return "" if node.parent else CHAIN
 
 
-async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: int = KEEP, by: Role = "think") -> list[Thought]:
+async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: int) -> list[Thought]:
     """`n` next steps of at most `step` tokens. Raises Unaffordable where the budget has no more than `keep` tokens for them."""
-    grown = await Expand(node, n, "step", say=fresh(node), max_tokens=step, temperature=temperature, keep=keep, by=by)
+    grown = await Expand(node, n, "step", say=fresh(node), max_tokens=step, temperature=temperature, keep=keep)
     alive = [child for child in grown if child.finish != "loop"]
     if any(child.done and inside(child) for child in alive):  # a thought that is not answered would be a vote for nothing
         return await both(*(answered(child, step) for child in alive))

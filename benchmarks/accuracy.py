@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pondera.errors import PonderaError
+from pondera.intervals import wilson
 from pondera.plan import Plan, open_model
 from pondera.ports import Model
 from pondera.strategies.vote import elect
 from pondera.thought import Answer, Question
-from pondera.verifiers.calibration import wilson
 from pondera.verifiers.keys import grade
 
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from pondera.errors import PonderaError
+from pondera.intervals import wilson
 from pondera.ledger import Ledger, Row
 from pondera.plan import Plan, open_model
 from pondera.ports import Model
 from pondera.thought import Budget, Question
-from pondera.verifiers.calibration import wilson
 from pondera.verifiers.keys import grade
 
 POOL = "vote(n=6)"

@@ -34,11 +34,11 @@ from peers_rows import PEERS, Ask, Failed, Place, Problem, ours, served
 
 from pondera import parse
 from pondera.errors import BadInput
+from pondera.intervals import wilson
 from pondera.ops import Expand
 from pondera.plan import Plan, open_model
 from pondera.ports import Model
 from pondera.thought import Budget, Question, root_of
-from pondera.verifiers.calibration import wilson
 from pondera.verifiers.keys import grade
 
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pondera.errors import PonderaError
+from pondera.intervals import wilson
 from pondera.ledger import Ledger
 from pondera.ops import Score
 from pondera.plan import Plan
@@ -25,7 +26,7 @@ from pondera.ports import Model
 from pondera.strategies.vote import elect, filled
 from pondera.terminal.train import Training, recorded
 from pondera.thought import Answer, Question, Thought
-from pondera.verifiers.calibration import report, wilson
+from pondera.verifiers.calibration import report
 from pondera.verifiers.keys import grade
 
 FREE = ("confidence", "lowest", "tail", "learned")

@@ -23,12 +23,12 @@ def call(text: str, table: Table, sort: str, **defaults: Any) -> Callable[..., A
     """
     name, given = _split(text, sort)
     if name not in table:
-        raise BadInput(f"There is no {sort} {name!r}{_nearest(name, table)}; there are: {', '.join(sorted(table))}.")
+        raise BadInput(f"There is no {sort} {name!r}{nearest(name, table)}; there are: {', '.join(sorted(table))}.")
     taken = keywords(table[name])
     for key, value in given.items():
         if key not in taken:
             known = ", ".join(taken) or "none"
-            raise BadInput(f"The {sort} {name} takes no argument {key!r}{_nearest(key, taken)}; it takes: {known}.")
+            raise BadInput(f"The {sort} {name} takes no argument {key!r}{nearest(key, taken)}; it takes: {known}.")
         _check(name, key, value, taken[key])
     return partial(table[name], **{k: v for k, v in defaults.items() if k in taken} | given)
 
@@ -81,6 +81,7 @@ def _check(name: str, key: str, value: Any, parameter: inspect.Parameter) -> Non
         )
 
 
-def _nearest(word: str, known: Mapping[str, Any]) -> str:
+def nearest(word: str, known: Mapping[str, Any]) -> str:
+    """ ", did you mean 'this'?", or nothing."""
     near = difflib.get_close_matches(word, known, 1, 0.5)
     return f", did you mean {near[0]!r}?" if near else ""

@@ -11,6 +11,11 @@ from pondera.errors import BadInput, LedgerError
 from pondera.thought import Message, Question, Spend, Thought
 
 
+def digest(value: object) -> str:
+    """A value by its `repr`, in 16 hexadecimal digits; a lone surrogate is a character too."""
+    return hashlib.blake2b(repr(value).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
 def fingerprint(op: object) -> str:
     """What an op asks, in 16 hexadecimal digits; thoughts count by their ids, and what is left at its default does not count."""
 
@@ -22,7 +27,7 @@ def fingerprint(op: object) -> str:
             return [type(value).__name__, *((name, plain(one)) for name, one, default in given if one != default)]
         return [plain(v) for v in value] if isinstance(value, tuple | list) else value
 
-    return hashlib.blake2b(repr(plain(op)).encode(), digest_size=8).hexdigest()
+    return digest(plain(op))
 
 
 def spend_to_json(spend: Spend) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pondera.verifiers.calibration import auroc, brier, choice, ece, reliability, report, wilson, within
+from pondera.intervals import wilson
+from pondera.verifiers.calibration import auroc, brier, choice, ece, reliability, report, within
 
 near = pytest.approx
 samples = st.lists(

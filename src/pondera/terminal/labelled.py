@@ -10,7 +10,6 @@ again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pondera.errors import BadInput, LedgerError
-from pondera.plain import spend_to_json
+from pondera.plain import digest, spend_to_json
 from pondera.thought import Kind, Question, Spend, Thought, root_of
 
 
@@ -43,8 +42,7 @@ class Problem:
     @property
     def print(self) -> str:
         """What it asks and of what, in 16 hexadecimal digits."""
-        whole = repr((self.question, [(s.text, s.correct, s.logprobs) for s in self.samples], self.gold))
-        return hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        return digest((self.question, [(s.text, s.correct, s.logprobs) for s in self.samples], self.gold))
 
     def thoughts(self) -> tuple[Thought, ...]:
         """The samples as answers to the question."""

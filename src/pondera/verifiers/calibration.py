@@ -24,22 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pondera.intervals import Interval, wilson
+
 BINS = 10
 LEAST = 10  # samples in a bin of a report, if there are so many
 RESAMPLES = 1_000
-Z = 1.959963984540054  # of a normal distribution: 95 % lie within
 
 Floats = NDArray[np.float64]
 Scores = Sequence[float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value and where it lies with a confidence of 95 %."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +150,6 @@ def reliability(scores: Scores, right: Sequence[bool], bins: int = BINS) -> tupl
     """The reliability curve, lowest scores first; also for scores that are no probabilities."""
     s, y, _ = _known(scores, right)
     return tuple(Bin(len(b), float(s[b].mean()), wilson(int(y[b].sum()), len(b))) for b in _bins(s, bins))
-
-
-def wilson(successes: int, n: int) -> Interval:
-    """A share and its Wilson interval; `n` is above 0."""
-    p, z2 = successes / n, Z * Z
-    middle, half = (p + z2 / (2 * n)) / (1 + z2 / n), Z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return Interval(p, min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half)))
 
 
 # ---------------------------------------------------------------- inside

@@ -47,6 +47,12 @@ async def grade(question: Question, replies: Sequence[str], gold: str) -> list[b
     return await off_loop(lambda: [form is not None and _equal(key, form) for form in forms])
 
 
+def answers(kind: Kind, replies: Sequence[str]) -> list[str | None]:
+    """The answer of each reply in its own words, None where there is none: what a scorer is given that knows no replies."""
+    read = {"math": math.literal, "exact": _stated, "json": _json}[kind]
+    return [read(reply) for reply in replies]
+
+
 async def same(kind: Kind, answer: str, gold: str) -> bool:
     """Whether one answer is the gold one; as :func:`grade`."""
     return (await grade(Question.of("Compare.", kind=kind), [answer], gold))[0]
@@ -93,7 +99,13 @@ def _read(kind: Kind, text: str) -> str | None:
 
 
 def _exact(text: str) -> str | None:
-    """The answer as a reader sees it: after the last marker, else the last line with something on it; case and dress do not count."""
+    """The answer as it is compared: case does not count."""
+    answer = _stated(text)
+    return answer and unicodedata.normalize("NFKC", answer.casefold())
+
+
+def _stated(text: str) -> str | None:
+    """The answer as a reader sees it: after the last marker, else the last line with something on it, without its dress."""
     text = unicodedata.normalize("NFKC", text)
     boxed = math.boxed(text)
     if boxed is None:
@@ -106,7 +118,7 @@ def _exact(text: str) -> str | None:
     answer = boxed.strip()
     while (bare := _bare(answer)) != answer:
         answer = bare
-    return unicodedata.normalize("NFKC", " ".join(answer.casefold().split())) or None
+    return " ".join(answer.split()) or None
 
 
 def _bare(text: str) -> str:

@@ -1,0 +1,1 @@
+"""What thinking returns: pure numerics over recorded samples."""

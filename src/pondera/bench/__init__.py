@@ -1,0 +1,1 @@
+"""The bench: where do the returns of more thinking bend?"""

@@ -1,0 +1,225 @@
+"""Running a bench: every problem of every cell that is not done yet, each a run with a ledger of its own in the bench's file.
+
+A sample is in the file before its strategy hears of it, so a bench that was killed goes on where it was: a run that was begun is resumed
+and pays for what is missing, one that is whole is graded and not run again. What came of a run is a fold over its ledger.
+
+A run that fails is left out of all figures, never counted as wrong, and is tried again the next time. Where one after another fails the
+model has died, and the bench ends with what it said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, Protocol
+
+from pondera.bench import tasks
+from pondera.bench.file import Bench, Result
+from pondera.bench.spec import Cell, Spec
+from pondera.bench.tasks import Problem, Task
+from pondera.errors import BadInput, LedgerError, ModelUnavailable, NoAnswer, PonderaError, WeightsError, named
+from pondera.ledger import Ledger, Row, bills, tree
+from pondera.plain import digest
+from pondera.plan import Plan
+from pondera.ports import Model
+from pondera.thought import Question, Spend, Thought
+
+FAILURES = 8  # one after another, after which the model is taken for dead
+PAUSE = 0.25  # seconds between looks at what other processes have claimed
+
+
+class Thinker(Protocol):
+    """Where runs are made: on this machine, or elsewhere."""
+
+    async def think(self, cell: Cell, problem: Question, seed: int, record: Ledger) -> None:
+        """Run the cell's strategy until the record is complete. Raises PonderaError."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+Opener = Callable[[Plan], Awaitable[Mapping[str, Model]]]
+Watch = Callable[["Cell | Result"], None]
+
+
+@dataclass(eq=False, slots=True)
+class Here:
+    """Runs in this process, on models that are opened when first wanted; those of the last plan stay open until another wants others."""
+
+    open: Opener
+    parallel: int = 64
+    models: Mapping[str, Model] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def think(self, cell: Cell, problem: Question, seed: int, record: Ledger) -> None:
+        async with self.lock:
+            if self.named != cell.plan.roles():
+                await self.close()
+                self.models = await self.open(cell.plan)
+                self.named = cell.plan.roles()
+        run = cell.plan.run(self.models, cell.budget, seed, self.parallel)
+        await run.solve(problem, cell.plan.strategy_of(), ledger=record)
+
+    async def close(self) -> None:
+        models, self.models, self.named = self.models, {}, {}
+        for model in {id(m): m for m in models.values()}.values():
+            await model.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Enlisted:
+    """A bench's cells, with how many problems each task has, how many of a cell's are not done, and how many have changed."""
+
+    cells: Sequence[Cell]
+    problems: Mapping[str, int]
+    left: Mapping[str, int]
+    tasks: Mapping[str, Task]
+    changed: Mapping[str, int]
+
+
+def enlist(bench: Bench, spec: Spec) -> Enlisted:
+    """Read the tasks and note in the file what is to be done. Raises BadInput."""
+    found: dict[str, Task] = {}
+    counts: dict[str, int] = {}
+    changed: dict[str, int] = {}
+    for text in spec.tasks:
+        one = tasks.task(text)
+        if one.name in found:
+            raise BadInput(f"Two tasks are named {one.name!r}: give one of them another name, as in file(path=..., name='other').")
+        found[one.name] = one
+        counts[one.name], changed[one.name] = bench.enter(one.name, one.text, tasks.first(spec.n, one.problems))
+    cells = list(spec.cells(tuple(found)))
+    bench.enlist(cells)
+    left = {cell.print: len(bench.left(cell, counts[cell.task])) for cell in cells}
+    return Enlisted(cells, counts, left, found, changed)
+
+
+async def run(bench: Bench, spec: Spec, listed: Enlisted, thinker: Thinker, watch: Watch) -> None:
+    """Do what is left. Raises what ended it: ModelUnavailable and the like, LedgerError, BadInput from a scorer."""
+    for cell in listed.cells:
+        watch(cell)
+        await _Cell(bench, cell, listed.tasks[cell.task], thinker, watch).run(listed.problems[cell.task], spec.at_once)
+
+
+@dataclass(eq=False, slots=True)
+class _Cell:
+    bench: Bench
+    cell: Cell
+    task: Task
+    thinker: Thinker
+    watch: Watch
+    tried: set[str] = field(default_factory=set)
+    failed: int = 0  # one after another
+
+    async def run(self, n: int, at_once: int) -> None:
+        while left := [name for name in self.bench.left(self.cell, n) if name not in self.tried]:
+            before = len(self.tried)
+            queue = iter(left)
+
+            async def worker(queue: Any = queue) -> None:
+                for name in queue:
+                    if self.bench.claim(self.cell.print, name):
+                        await self._one(name)
+
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(at_once, len(left))):
+                        group.create_task(worker())
+            except BaseExceptionGroup as errors:  # one sentence is enough: the first
+                raise errors.exceptions[0]
+            if len(self.tried) == before:  # others are at what is left
+                await asyncio.sleep(PAUSE)
+
+    async def _one(self, name: str) -> None:
+        problem = self.bench.problem(self.cell.task, name)
+        try:
+            result = await self._result(name, problem)
+        except BaseException:
+            self.bench.release(self.cell.print, name)
+            raise
+        self.tried.add(name)
+        self.bench.save(self.cell.print, result)
+        self.watch(result)
+        self.failed = self.failed + 1 if result.state == "failed" else 0
+        if self.failed >= FAILURES:
+            raise ModelUnavailable(f"{self.failed} problems failed one after another, so the bench has ended: {result.figures['error']}")
+
+    async def _result(self, name: str, problem: Problem) -> Result:
+        record = self.bench.record(self.cell.print, name)
+        try:
+            if not _complete(record.rows):
+                await self.thinker.think(self.cell, problem.question, int(digest((self.cell.seed, name)), 16) >> 1, record)
+        except NoAnswer:  # the budget was too small for one: an outcome
+            pass
+        except (BadInput, LedgerError, ModelUnavailable, WeightsError):
+            raise
+        except PonderaError as error:
+            return Result(name, "failed", _figures(record.rows) | {"error": f"{type(error).__name__}: {error}"})
+        finally:
+            record.close()
+        pool, answer = _pool(record.rows), _last(record.rows, "answer")
+        reply = answer["text"] if answer and answer["key"] is not None else ""
+        texts = [reply, *(one.pop("text") for one in pool)]
+        distinct = list(dict.fromkeys(texts))
+        scores = dict(zip(distinct, await self.task.check(problem, distinct), strict=True)) | {"": 0.0}
+        for one, text in zip(pool, texts[1:], strict=True):
+            one["score"] = scores[text]
+        told = {k: answer[k] for k in ("key", "confidence", "stopped")} if answer else {"key": None, "stopped": "budget"}
+        return Result(name, "done", _figures(record.rows) | told | {"right": scores[reply]}, pool)
+
+
+# ---------------------------------------------------------------- folds
+
+
+def _last(rows: Sequence[Row], kind: str) -> Mapping[str, Any] | None:
+    return next((row.body for row in reversed(rows) if row.kind == kind), None)
+
+
+def _complete(rows: Sequence[Row]) -> bool:
+    """Whether a run came to its end: an answer that nothing cut off, or none within its budget."""
+    kinds = [row.kind for row in rows]
+    at = max((i for i, kind in enumerate(kinds) if kind in ("answer", "failed")), default=-1)
+    if at < 0:
+        return False
+    body = rows[at].body
+    return body["stopped"] != "cancelled" if kinds[at] == "answer" else isinstance(named(*body["error"]), NoAnswer)
+
+
+def _figures(rows: Sequence[Row]) -> dict[str, Any]:
+    """The bill, and the seconds that the run took."""
+    spend = sum(bills(rows).values(), Spend())
+    answer = _last(rows, "answer")
+    seconds = answer["spend"]["seconds"] if answer else max((row.body.get("at", 0.0) for row in rows), default=0.0)
+    told = {"tokens": spend.tokens, "judging": spend.judging, "prompt": spend.prompt, "cached": spend.cached, "calls": spend.calls}
+    return told | {"usd": spend.usd, "seconds": seconds}
+
+
+def _pool(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What the answer was chosen from: each candidate with its key, scores and trust, and what its path cost."""
+    answer = _last(rows, "answer")
+    if answer is None:
+        return []
+    nodes = tree(rows)
+    spent = {row.key: row.body["spend"] for row in rows if row.kind == "sample"}
+    return [_candidate(nodes[one["id"]], one, spent) for one in answer["candidates"] if one["id"] in nodes]
+
+
+def _candidate(node: Thought, said: Mapping[str, Any], spent: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    path = [spent[step.id] for step in node.path if step.id in spent]
+    logprobs = [p for step in node.path for p in step.logprobs]
+    return {
+        "id": node.id,
+        "key": said["key"],
+        "text": said["text"] if said["key"] is not None else "",
+        "scores": said["scores"],
+        "trust": math.exp(fmean(logprobs)) if logprobs else 1.0,
+        "tokens": sum(one.get("answer", 0) + one.get("thinking", 0) for one in path),
+        "prompt": sum(one.get("prompt", 0) for one in path),
+        "cached": sum(one.get("cached", 0) for one in path),
+        "seconds": sum(one.get("seconds", 0.0) for one in path),
+        "usd": sum(one.get("usd", 0.0) for one in path),
+    }

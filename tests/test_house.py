@@ -67,20 +67,6 @@ KNOWS: dict[str, set[str]] = {
         "unit_tests",
         "verifiers",
     },
-        "allocate",
-        "errors",
-        "intervals",
-        "ledger",
-        "ops",
-        "parse",
-        "plain",
-        "plan",
-        "ports",
-        "runtime",
-        "thought",
-        "unit_tests",
-        "verifiers",
-    },
     # a verifier may have a question answered as strategies do
     "verifiers": {"errors", "intervals", "ops", "parse", "quoting", "strategies", "thought"},
     "_dialect": set(),
@@ -88,7 +74,7 @@ KNOWS: dict[str, set[str]] = {
     "_candidate": {"_dialect"},
     "unit_tests": {"_candidate", "_dialect", "errors", "sandbox"},
 }
-OPEN = {"", "cli", "plan", "terminal"}  # they bind and show the others; nothing knows them but each other
+OPEN = {"", "cli", "plan", "terminal"}  # they bind and show the others; nothing knows them but each other, and bench knows plan
 
 
 def room(module: str) -> str:

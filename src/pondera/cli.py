@@ -19,6 +19,7 @@ import typer
 from pondera import __version__, ledger
 from pondera.errors import BadInput, PonderaError
 from pondera.models.known import DEFAULT
+from pondera.terminal.bench import bench_app
 from pondera.terminal.given import AsJson, Calls, Parallel, Quiet, Rates, Seconds, Tokens, Trace, Usd, caps_of, question_of
 from pondera.terminal.recorded import allowance, complete, on_disk, reused, rows_of
 from pondera.terminal.text import INTERRUPTED, console, emit, hush, safe
@@ -33,6 +34,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Give a langu
 models_app = typer.Typer(help="The models that Pondera knows by name, and which of them are here.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
 app.add_typer(verifier_app, name="verifier")
+app.add_typer(bench_app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -48,7 +48,7 @@ def passed(right: Sequence[bool]) -> Floats:
     return found
 
 
-def best(values: Sequence[float], scores: Sequence[float]) -> Floats:
+def best(values: ArrayLike, scores: ArrayLike) -> Floats:
     """The mean value of that sample of a subset of size k which has the highest score; of equals, each as often. Shape [n]."""
     worth, rank = np.asarray(values, dtype=float), np.asarray(scores, dtype=float)
     order = np.argsort(-rank, kind="stable")
@@ -59,7 +59,7 @@ def best(values: Sequence[float], scores: Sequence[float]) -> Floats:
     return taken
 
 
-def slowest(seconds: Sequence[float]) -> Floats:
+def slowest(seconds: ArrayLike) -> Floats:
     """The mean of the longest of a subset of size k: how long k samples take side by side. Shape [n]."""
     return best(seconds, seconds)
 
@@ -86,7 +86,7 @@ class Votes:
     weights: Floats | None = None
 
     @classmethod
-    def of(cls, keys: Sequence[str | None], right: Sequence[bool], trust: Sequence[float], weights: Sequence[float] | None = None) -> Votes:
+    def of(cls, keys: Sequence[str | None], right: Sequence[bool], trust: ArrayLike, weights: ArrayLike | None = None) -> Votes:
         """An answer is right when most of the samples that give it are: equal answers are graded alike, save for a slip of the algebra."""
         numbers = {key: j for j, key in enumerate(dict.fromkeys(key for key in keys if key is not None))}
         options = np.array([-1 if key is None else numbers[key] for key in keys], dtype=np.int64)

@@ -114,8 +114,10 @@ class _Cell:
     watch: Watch
     tried: set[str] = field(default_factory=set)
     failed: int = 0  # one after another
+    at_once: int = 1
 
     async def run(self, n: int, at_once: int) -> None:
+        self.at_once = at_once
         while left := [name for name in self.bench.left(self.cell, n) if name not in self.tried]:
             before = len(self.tried)
             queue = iter(left)
@@ -169,7 +171,7 @@ class _Cell:
         for one, text in zip(pool, texts[1:], strict=True):
             one["score"] = scores[text]
         told = {k: answer[k] for k in ("key", "confidence", "stopped")} if answer else {"key": None, "stopped": "budget"}
-        return Result(name, "done", _figures(record.rows) | told | {"right": scores[reply]}, pool)
+        return Result(name, "done", _figures(record.rows) | told | {"right": scores[reply], "at_once": self.at_once}, pool)
 
 
 # ---------------------------------------------------------------- folds
@@ -190,12 +192,13 @@ def _complete(rows: Sequence[Row]) -> bool:
 
 
 def _figures(rows: Sequence[Row]) -> dict[str, Any]:
-    """The bill, and the seconds that the run took."""
-    spend = sum(bills(rows).values(), Spend())
-    answer = _last(rows, "answer")
+    """The bill, by role too, and the seconds that the run took."""
+    roles = bills(rows)
+    spend, answer = sum(roles.values(), Spend()), _last(rows, "answer")
     seconds = answer["spend"]["seconds"] if answer else max((row.body.get("at", 0.0) for row in rows), default=0.0)
-    told = {"tokens": spend.tokens, "judging": spend.judging, "prompt": spend.prompt, "cached": spend.cached, "calls": spend.calls}
-    return told | {"usd": spend.usd, "seconds": seconds}
+    by_role = {role: {name: getattr(one, name) for name in ("tokens", "prompt", "cached", "usd")} for role, one in roles.items()}
+    told = {name: getattr(spend, name) for name in ("tokens", "judging", "prompt", "cached", "calls", "usd")}
+    return told | {"seconds": seconds, "by_role": by_role}
 
 
 def _pool(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -19,13 +19,22 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from pondera.allocate.returns import Worth
     from pondera.bench.file import Bench, Result
     from pondera.bench.run import Enlisted
     from pondera.bench.spec import Cell, Spec
+    from pondera.thought import Price
 
 bench_app = typer.Typer(no_args_is_help=True, help="Find where the returns of more thinking bend.")
 
 File = Annotated[Path, typer.Argument(metavar="FILE.db", help="A bench that `pondera bench run` wrote.")]
+
+
+Value = Annotated[float | None, typer.Option(help="What a right answer is worth, in US dollars: then bends are found.")]
+ErrorCost = Annotated[float, typer.Option(help="What a wrong answer costs, in US dollars.")]
+LatencyCost = Annotated[float, typer.Option(help="What a second of waiting costs, in US dollars.")]
+Prices = Annotated[list[str] | None, typer.Option("--price", metavar="MODEL=PROMPT,GENERATED", help="Dollars a million tokens.")]
+Sizes = Annotated[list[str] | None, typer.Option("--parameters", metavar="MODEL=NUMBER", help="Of a model that Pondera does not know.")]
 
 
 @bench_app.command("run", epilog='Example:  pondera bench run --task gsm8k.jsonl -n 200 -s cot -s "vote(n=16)" --out bench.db')
@@ -92,6 +101,90 @@ def show(file: File, as_json: AsJson = False) -> None:
 
     with Bench(file, new=False) as bench:
         _results(bench, bench.cells(), as_json)
+
+
+@bench_app.command(
+    "report", epilog="Example:  pondera bench report bench.db --out report.html --value 0.01 --price qwen2.5-coder-0.5b=0.02,0.06"
+)
+def report(
+    file: File,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The page; FILE.html beside the bench by default.")] = None,
+    folder: Annotated[Path | None, typer.Option("--tables", metavar="FOLDER", help="Also every table, as CSV and Parquet.")] = None,
+    pictures: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also every picture, as PNG.")] = None,
+    value: Value = None,
+    error_cost: ErrorCost = 0.0,
+    latency_cost: LatencyCost = 0.0,
+    price: Prices = None,
+    parameters: Sizes = None,
+    problems: Annotated[int, typer.Option(help="Show the trees of at most so many problems of each way to think.")] = 100,
+) -> None:
+    """Write what came of a bench as one HTML page: fronts, curves and their bends, difficulty, exchange rates, latencies, trees."""
+    from pondera.bench import page
+    from pondera.bench.file import Bench
+    from pondera.bench.report import Options, gather
+
+    options = Options(worth=_worth(value, error_cost, latency_cost), prices=_prices(price), sizes=_sizes(parameters), problems=problems)
+    place = out or file.with_suffix(".html")
+    with Bench(file, new=False) as bench:
+        made = gather(bench, options)
+        _write(place, page.page(bench, made, options).encode("utf-8", "replace"))
+    emit(str(place))
+    drawn = [*(one for some in made.pictures.values() for one in some), *(picture for _, picture in made.exchanges)]
+    for picture in drawn if pictures else ():
+        assert pictures is not None
+        _write(pictures / f"{picture.name}.png", picture.png())
+        emit(str(pictures / f"{picture.name}.png"))
+    if folder:
+        from pondera.bench.tables import write
+
+        for written in write(made, folder):
+            emit(str(written))
+
+
+def _write(place: Path, data: bytes) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    except OSError as error:
+        raise BadInput(f"{place} cannot be written ({error.strerror}): give another place.")
+
+
+def _worth(value: float | None, error_cost: float, latency_cost: float) -> Worth | None:
+    from pondera.allocate.returns import Worth
+
+    for name, one in (("value", value or 0.0), ("error-cost", error_cost), ("latency-cost", latency_cost)):
+        if not 0 <= one < float("inf"):
+            raise BadInput(f"--{name} {one} is no sum of dollars: give a number that is not negative.")
+    if value is None:
+        if error_cost or latency_cost:
+            raise BadInput("A bend needs what a right answer is worth: give --value in dollars.")
+        return None
+    return Worth(value, error_cost, latency_cost)
+
+
+def _prices(given: list[str] | None) -> dict[str, Price]:
+    from pondera.plan import Plan
+
+    found = {}
+    for one in given or ():
+        model, _, price = one.rpartition("=")
+        if not model or (made := Plan(price=price).price_of()) is None:
+            raise BadInput(f"{one!r} is no price of a model: write MODEL=PROMPT,GENERATED, dollars a million tokens.")
+        found[model] = made
+    return found
+
+
+def _sizes(given: list[str] | None) -> dict[str, float]:
+    found = {}
+    for one in given or ():
+        model, _, size = one.rpartition("=")
+        try:
+            found[model] = float(size)
+        except ValueError:
+            found[model] = 0.0
+        if not model or not 0 < found[model] < float("inf"):
+            raise BadInput(f"{one!r} is no size of a model: write MODEL=NUMBER of parameters, as in --parameters mine=7e9.")
+    return found
 
 
 @bench_app.command("tasks", epilog="Example:  pondera bench run --task \"gym(name='chain_sum', n=100)\"")
@@ -203,36 +296,9 @@ class Meter:
 # ---------------------------------------------------------------- what came of it
 
 
-def summary(bench: Bench, cell: Cell) -> dict[str, Any]:
-    """A cell's figures over its problems, as JSON values."""
-    import numpy as np
-
-    from pondera.bench.tasks import SURE
-    from pondera.intervals import wilson
-
-    results = list(bench.results(cell, pools=False))
-    done = [one.figures for one in results if one.state == "done"]
-    failed = [one.figures["error"] for one in results if one.state == "failed"]
-    told: dict[str, Any] = {**cell.to_json(), "cell": cell.print, "label": cell.label, "done": len(done), "failed": len(failed)}
-    if failed:
-        told["error"] = failed[-1]
-    if not done:
-        return told
-    right = sum(one["right"] >= SURE for one in done)
-    sure = wilson(right, len(done))
-    took = [one["seconds"] for one in done]
-    told |= {
-        "right": right,
-        "accuracy": sure.value,
-        "low": sure.low,
-        "high": sure.high,
-        "score": float(np.mean([one["right"] for one in done])),
-    }
-    told |= {name: sum(one[name] for one in done) / len(done) for name in ("tokens", "judging", "prompt", "cached", "calls", "usd")}
-    return told | {"seconds": float(np.median(took)), "seconds_95": float(np.percentile(took, 95))}
-
-
 def _results(bench: Bench, cells: Any, as_json: bool) -> None:
+    from pondera.bench.summary import summary
+
     told = [summary(bench, cell) for cell in cells]
     if as_json:
         emit(json.dumps(told, indent=2))

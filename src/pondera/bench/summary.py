@@ -1,0 +1,36 @@
+"""A cell's figures over its problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pondera.bench.file import Bench
+from pondera.bench.spec import Cell
+from pondera.bench.tasks import SURE
+from pondera.intervals import wilson
+
+
+def summary(bench: Bench, cell: Cell) -> dict[str, Any]:
+    """A cell's figures over its problems, as JSON values."""
+    results = list(bench.results(cell, pools=False))
+    done = [one.figures for one in results if one.state == "done"]
+    failed = [one.figures["error"] for one in results if one.state == "failed"]
+    told: dict[str, Any] = {**cell.to_json(), "cell": cell.print, "label": cell.label, "done": len(done), "failed": len(failed)}
+    if failed:
+        told["error"] = failed[-1]
+    if not done:
+        return told
+    right = sum(one["right"] >= SURE for one in done)
+    sure = wilson(right, len(done))
+    took = [one["seconds"] for one in done]
+    told |= {
+        "right": right,
+        "accuracy": sure.value,
+        "low": sure.low,
+        "high": sure.high,
+        "score": float(np.mean([one["right"] for one in done])),
+    }
+    told |= {name: sum(one[name] for one in done) / len(done) for name in ("tokens", "judging", "prompt", "cached", "calls", "usd")}
+    return told | {"seconds": float(np.median(took)), "seconds_95": float(np.percentile(took, 95))}

@@ -57,12 +57,14 @@ KNOWS: dict[str, set[str]] = {
         "allocate",
         "errors",
         "intervals",
+        "",  # the version
         "ledger",
+        "models",  # their sizes
+        "ops",
         "parse",
         "plain",
         "plan",
         "ports",
-        "strategies",
         "thought",
         "unit_tests",
         "verifiers",

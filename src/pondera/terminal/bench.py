@@ -14,6 +14,7 @@ import typer
 from pondera.errors import BadInput
 from pondera.terminal.given import AsJson, Quiet, caps_of
 from pondera.terminal.text import INTERRUPTED, console, count, dollars, emit, one_line, seconds
+from pondera.thought import Budget
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pondera.bench.file import Bench, Result
     from pondera.bench.run import Enlisted
     from pondera.bench.spec import Cell, Spec
+    from pondera.plan import Plan
     from pondera.thought import Price
 
 bench_app = typer.Typer(no_args_is_help=True, help="Find where the returns of more thinking bend.")
@@ -101,6 +103,98 @@ def show(file: File, as_json: AsJson = False) -> None:
 
     with Bench(file, new=False) as bench:
         _results(bench, bench.cells(), as_json)
+
+
+@bench_app.command("compare", epilog="Example:  pondera bench compare before.db after.db    or    bench.db:cot bench.db:vote(n=16)")
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="FILE.db, or FILE.db:WAY where it holds several ways to think.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What it is compared with, on the problems that both have done.")],
+    as_json: AsJson = False,
+) -> None:
+    """Is B better than A? A paired test, problem by problem."""
+    from dataclasses import asdict
+
+    from pondera.bench.compare import compare as compared
+
+    found = compared(a, b)
+    if as_json:
+        emit(json.dumps([{"task": task, "a": one, "b": other, **asdict(told)} for task, one, other, told in found], indent=2))
+        return
+    for task, one, other, told in found:
+        gap = told.difference
+        sure = "B is better" if gap.low > 0 else "A is better" if gap.high < 0 else "no difference is seen"
+        out = console()
+        out.print(f"{one_line(task)}, {count(told.problems, 'problem')}", style="bold")
+        out.print(f"  A  {told.a:.1%}  {one_line(one)}\n  B  {told.b:.1%}  {one_line(other)}")
+        out.print(f"  B - A  {gap.value:+.1%} ({gap.low:+.1%} to {gap.high:+.1%}), p = {told.p:.2g}: {sure}")
+        out.print(f"  only A is right {told.only_a} times, only B {told.only_b} times")
+
+
+@bench_app.command("replay", epilog="Example:  pondera bench replay bench.db --strategy \"vote(n=4, over='chains')\"")
+def replay(
+    file: File,
+    strategy: Annotated[list[str], typer.Option("--strategy", "-s", help="A policy: see `pondera strategies`.")],
+    verifier: Annotated[str, typer.Option(help="Who judges the branches: see `pondera verifiers`.")] = "",
+    way: Annotated[str, typer.Option(help="Whose samples, where the bench holds several ways to think.")] = "",
+    tokens: Annotated[int | None, typer.Option(help="At most so many tokens a problem.")] = None,
+    calls: Annotated[int | None, typer.Option(help="At most so many samples a problem.")] = None,
+    repeats: Annotated[int, typer.Option(help="Draw so many times from the record.")] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """What other policies would have made of the samples that are recorded, with no model call."""
+    import asyncio
+
+    from pondera.bench.compare import ways
+    from pondera.bench.file import Bench
+    from pondera.plan import Plan
+
+    if repeats < 1:
+        raise BadInput(f"--repeats {repeats} draws nothing: give 1 or more.")
+    budget = Budget(**caps_of(tokens, calls, None, None))
+    plans = [Plan(strategy=one, verifier=verifier) for one in strategy]
+    for plan in plans:
+        plan.run({}, budget)
+    with Bench(file, new=False) as bench:
+        told = [asyncio.run(_replayed(bench, cell, plan, budget, repeats)) for cell in ways(bench, way) for plan in plans]
+    if as_json:
+        emit(json.dumps(told, indent=2))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("policy", overflow="fold")
+    table.add_column("on the samples of", overflow="fold")
+    for name in ("problems", "right", "95 %", "tokens", "samples"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in told:
+        if one["done"]:
+            figures = (f"{one['accuracy']:.1%}", f"{one['low']:.0%} to {one['high']:.0%}", f"{one['tokens']:,.0f}", f"{one['calls']:.1f}")
+            table.add_row(one_line(one["policy"]), one_line(one["way"]), f"{one['done']:,}", *figures)
+    console().print(table)
+    for one in told:
+        if one["failed"]:
+            console(stderr=True).print(
+                f"{one['policy']}, {one['way']}: {count(one['failed'], 'run')} failed: {one['error']}", style="yellow"
+            )
+
+
+async def _replayed(bench: Bench, cell: Cell, plan: Plan, budget: Budget, repeats: int) -> dict[str, Any]:
+    """A policy's figures over a cell's problems, as JSON values; a problem where a run failed is left out."""
+    import numpy as np
+
+    from pondera.allocate.returns import interval
+    from pondera.bench.replay import replay as replayed
+
+    runs = [one async for one in replayed(bench, cell, plan, budget, repeats)]
+    done = [one for one in runs if not one.failed]
+    told: dict[str, Any] = {"policy": plan.strategy, "way": f"{cell.task}, {cell.plan.model}, {cell.label}", "done": len(done)}
+    told |= {"failed": sum(one.failed for one in runs), "error": next((one.error for one in runs if one.error), "")}
+    if not done:
+        return told
+    right = np.array([one.right for one in done])
+    sure = interval(float(right.mean()), right[np.random.default_rng(0).integers(0, len(right), (1000, len(right)))].mean(axis=1))
+    told |= {"accuracy": sure.value, "low": sure.low, "high": sure.high}
+    return told | {name: float(np.mean([getattr(one, name) for one in done])) for name in ("tokens", "calls")}
 
 
 @bench_app.command(

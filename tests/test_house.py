@@ -57,7 +57,7 @@ KNOWS: dict[str, set[str]] = {
         "allocate",
         "errors",
         "intervals",
-        "",  # the version
+        "__version__",
         "ledger",
         "models",  # their sizes
         "ops",

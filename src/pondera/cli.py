@@ -19,7 +19,7 @@ import typer
 from pondera import __version__, ledger
 from pondera.errors import BadInput, PonderaError
 from pondera.models.known import DEFAULT
-from pondera.terminal.bench import bench_app
+from pondera.terminal.benched import bench_app
 from pondera.terminal.given import AsJson, Calls, Parallel, Quiet, Rates, Seconds, Tokens, Trace, Usd, caps_of, question_of
 from pondera.terminal.recorded import allowance, complete, on_disk, reused, rows_of
 from pondera.terminal.text import INTERRUPTED, console, emit, hush, safe

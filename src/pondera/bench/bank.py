@@ -24,6 +24,7 @@ from pondera.bench.tasks import SURE
 from pondera.thought import Price
 
 CHOOSERS = ("vote", "best_of", "tournament")
+SINGLE = ("cot", "few_shot", "program")  # one sample: a bank of one
 THRESHOLDS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 POINTS = 12
 PASS, MAJORITY, TRUST, ADAPTIVE = "pass@k", "majority@k", "best-of-k by trust", "vote until sure"
@@ -32,7 +33,7 @@ Point = tuple[Floats, Floats, Floats, Floats]  # right, tokens, seconds, usd at 
 
 
 def is_bank(cell: Cell) -> bool:
-    return cell.plan.strategy.split("(")[0].strip() in CHOOSERS
+    return cell.plan.strategy.split("(")[0].strip() in CHOOSERS + SINGLE
 
 
 @dataclass(frozen=True, slots=True)

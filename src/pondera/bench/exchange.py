@@ -89,6 +89,7 @@ class Exchange:
     """A small model that thinks with a larger one that does not, on the problems that both have answered."""
 
     small: str
+    way: str  # of which the small one's samples are
     large: str
     task: str
     problems: int
@@ -123,6 +124,7 @@ def exchange(
     alone = small.curves[MAJORITY].take(rows[0])
     return Exchange(
         small.cell.plan.model,
+        small.cell.label,
         large.cell.plan.model,
         small.cell.task,
         len(common),

@@ -74,7 +74,7 @@ def _shown(bench: Bench, cell: Cell, told: Mapping[str, Any], options: Options) 
     results = list(bench.results(cell))
     made = bank(cell, results, options.prices.get(cell.plan.model), options.seed) if is_bank(cell) else None
     if made is None or made.n < 2:
-        return Shown(cell, told, results, None, {})
+        return Shown(cell, told, results, made, {})
     return Shown(cell, told, results, made, {name: returns(one, options.worth, seed=options.seed) for name, one in made.curves.items()})
 
 
@@ -108,7 +108,7 @@ def _pictures(task: str, shown: Sequence[Shown]) -> Iterator[Picture]:
         if len(spots) > 1 and all(spot.cost > 0 for spot in spots):
             yield draw.pareto(_file(task, "front", axis), f"The front: accuracy for {what}", spots, axis)
     for one in shown:
-        if one.bank:
+        if one.bank and one.returns:
             who = f"{one.cell.plan.model}, {one.cell.label}"
             name = _file(task, one.cell.plan.model, one.cell.label)
             yield draw.curves(f"{name}-returns", f"Returns of {who}", _foremost(one.returns))
@@ -138,6 +138,8 @@ def _exchanges(shown: Sequence[Shown], options: Options) -> Iterator[tuple[Excha
             except BadInput:
                 continue
     for size, small, mine in sized:
+        if not small.returns:
+            continue
         for larger, large, theirs in sized:
             if larger > size and set(mine.problems) & set(theirs.problems):
                 made = exchange(mine, small.results, theirs, large.results, options.sizes, options.seed)

@@ -43,7 +43,7 @@ def tables(report: Report) -> dict[str, Table]:
         "cells": _columns([_flat(one) for one in shown]),
         "curves": _columns([row for one in shown for row in _points(one)]),
         "problems": _columns([row for one in shown for row in _answers(one)]),
-        "exchange": _columns([row for made, _ in report.exchanges for row in _rates(made)]),
+        "exchange": _columns([row for made, _ in report.exchanges for row in rates(made)]),
     }
 
 
@@ -75,7 +75,7 @@ def _answers(shown: Shown) -> Iterator[dict[str, Any]]:
         yield _whose(shown.cell) | {"problem": one.problem, "state": one.state} | {name: one.figures.get(name) for name in names}
 
 
-def _rates(made: Exchange) -> Iterator[dict[str, Any]]:
+def rates(made: Exchange) -> Iterator[dict[str, Any]]:
     for rate in made.rates:
         at = rate.samples
         where = {"samples": at and at.value, "samples_low": at and at.low, "samples_high": at and at.high}
@@ -87,4 +87,4 @@ def _rates(made: Exchange) -> Iterator[dict[str, Any]]:
             "gap_high": rate.gap.high,
         }
         costs = {"flops": rate.flops, "flops_uncached": rate.uncached, "seconds": rate.seconds, "usd": rate.usd}
-        yield {"task": made.task, "small": made.small, "large": made.large, "way": rate.way} | where | told | costs
+        yield {"task": made.task, "small": made.small, "samples_of": made.way, "large": made.large, "way": rate.way} | where | told | costs

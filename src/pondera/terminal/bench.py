@@ -45,6 +45,7 @@ def run(
     at_once: Annotated[int | None, typer.Option(help="Problems side by side.")] = None,
     parallel: Annotated[int | None, typer.Option(help="Samples in flight for one problem, at most.")] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE.db", help="The bench's file; what is in it is not done again.")] = None,
+    on: Annotated[str, typer.Option(help="'ray' spreads the problems over the Ray cluster that this machine is in.")] = "",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -59,6 +60,8 @@ def run(
     from pondera.bench.run import enlist
     from pondera.terminal.meter import carry_out
 
+    if on not in ("", "ray"):
+        raise BadInput(f"--on {on}: a bench runs on this machine, or with --on ray.")
     given = specs.read(spec) if spec else {}
     caps = caps_of(None, calls, usd, time_limit)
     budgets = tuple({**caps, **caps_of(most, None, None, None)} for most in tokens) if tokens else (caps,)
@@ -73,7 +76,7 @@ def run(
     wanted = specs.Spec(**given)
     with Bench(Path(wanted.out)) as bench:
         listed = enlist(bench, wanted)
-        whole = asyncio.run(carry_out(bench, wanted, listed, quiet))
+        whole = asyncio.run(carry_out(bench, wanted, listed, quiet, on))
         _results(bench, listed.cells, as_json)
     if not whole:
         raise typer.Exit(INTERRUPTED)

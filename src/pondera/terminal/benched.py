@@ -68,8 +68,8 @@ def exchange(file: File, price: Prices = None, parameters: Sizes = None, as_json
         for rate in one.rates:
             at = f"{rate.samples.value:.3g} ({rate.samples.low:.3g} to {rate.samples.high:.3g})" if rate.samples else f"not with {rate.n}"
             gap = f"{rate.gap.value:+.1%} ({rate.gap.low:+.1%} to {rate.gap.high:+.1%})"
-            costs = [f"{cost:.2g}" if cost is not None else "" for cost in (rate.flops, rate.uncached, rate.seconds, rate.usd)]
-            table.add_row(one_line(rate.way), at, f"{rate.accuracy:.1%}", gap, *costs)
+            ratios = [f"{one:.2g}" if one is not None else "" for one in (rate.flops, rate.uncached, rate.seconds, rate.usd)]
+            table.add_row(one_line(rate.way), at, f"{rate.accuracy:.1%}", gap, *ratios)
         out.print(table)
 
 

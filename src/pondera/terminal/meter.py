@@ -11,20 +11,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pondera.bench.file import Bench, Result
-from pondera.bench.run import Enlisted, Here, run
+from pondera.bench.run import Enlisted, Here, Thinker, run
 from pondera.bench.spec import Cell, Spec
 from pondera.terminal.session import interrupts, open_models
 from pondera.terminal.text import console, count, dollars, one_line, seconds
 
 
-async def carry_out(bench: Bench, spec: Spec, listed: Enlisted, quiet: bool) -> bool:
+async def carry_out(bench: Bench, spec: Spec, listed: Enlisted, quiet: bool, on: str = "") -> bool:
     """Do what is left. Says whether all of it was done: Ctrl-C ends it before."""
     out, me = console(stderr=True), asyncio.current_task()
     assert me is not None
     for name, changed in listed.changed.items():
         if changed:
             out.print(f"{name}: {count(changed, 'problem')} changed since; what came of the old ones is kept, and not counted.")
-    thinker = Here(lambda plan: open_models(plan, out, quiet), spec.parallel)
+    thinker = _on_ray(spec) if on == "ray" else Here(lambda plan: open_models(plan, out, quiet), spec.parallel)
     try:
         with interrupts(me.cancel), Meter(out, listed, quiet) as meter:
             try:
@@ -36,6 +36,14 @@ async def carry_out(bench: Bench, spec: Spec, listed: Enlisted, quiet: bool) -> 
         out.print("Stopped. What is done is kept: the same command goes on from here.")
         return False
     return True
+
+
+def _on_ray(spec: Spec) -> Thinker:
+    from pondera.bench.onray import OnRay
+
+    thinker = OnRay(parallel=spec.parallel)
+    thinker.open()
+    return thinker
 
 
 @dataclass(eq=False, slots=True)

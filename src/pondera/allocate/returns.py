@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pondera.intervals import Interval
+from pondera.intervals import Interval, Z
 
 Floats = NDArray[np.float64]
 
@@ -34,6 +35,7 @@ DRAWS = 1_000
 FOLDS = 5
 REACH = 4.0  # times the highest measured point: as far as a bend is looked for
 LEAST = 3  # points that a form can be fitted to
+NORMAL = NormalDist()
 AXES = ("tokens", "seconds", "usd")
 
 
@@ -102,8 +104,21 @@ def interval(value: float, drawn: Floats) -> Interval:
 
 
 def band(curve: Curve, means: Means) -> list[Interval]:
-    """Accuracy at each point, with its interval."""
-    return [interval(value, drawn) for value, drawn in zip(curve.mean(), means.right.T, strict=True)]
+    """Accuracy at each point, with its interval: percentiles of the bootstrap, corrected for bias and for the skew that means near 0 and 1
+    have (BCa, Efron 1987, doi 10.1080/01621459.1987.10478410)."""
+    return [_corrected(values, drawn) for values, drawn in zip(curve.right.T, means.right.T, strict=True)]
+
+
+def _corrected(values: Floats, drawn: Floats) -> Interval:
+    mean, off = float(values.mean()), values - values.mean()
+    spread = float((off**2).sum())
+    below = float((drawn < mean).mean() + (drawn == mean).mean() / 2)
+    if spread < 1e-12 or not 0 < below < 1:
+        return interval(mean, drawn)
+    shift, lean = NORMAL.inv_cdf(below), float((off**3).sum()) / (6 * spread**1.5)
+    ends = [100 * NORMAL.cdf(shift + (shift + z) / (1 - lean * (shift + z))) for z in (-Z, Z)]
+    low, high = np.percentile(drawn, ends)
+    return Interval(mean, float(min(low, mean)), float(max(high, mean)))
 
 
 # ---------------------------------------------------------------- fits

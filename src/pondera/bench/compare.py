@@ -17,11 +17,10 @@ def ways(bench: Bench, name: str = "") -> list[Cell]:
     """The cells of a bench that a text names: by their label, their strategy, their model or their print. Raises BadInput for none."""
     cells = bench.cells()
     found = [cell for cell in cells if not name or name in (cell.label, cell.plan.strategy, cell.plan.model, cell.print)]
+    if not cells:
+        raise BadInput(f"{bench.path} holds nothing yet: run it first.")
     if not found:
-        known = "; ".join(dict.fromkeys(cell.label for cell in cells)) or "none"
-        raise BadInput(
-            f"{bench.path} holds no way to think {name!r}: it has {known}." if name else f"{bench.path} holds nothing yet: run it first."
-        )
+        raise BadInput(f"{bench.path} has no way to think {name!r}; it has: {'; '.join(dict.fromkeys(cell.label for cell in cells))}.")
     return found
 
 

@@ -1,0 +1,199 @@
+"""What a bench's samples tell without a model: curves, replays, comparisons, exchange rates, the report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from pondera.allocate.returns import Worth
+from pondera.bench import page
+from pondera.bench.bank import ADAPTIVE, MAJORITY, PASS, Pool, bank, points
+from pondera.bench.compare import compare, ways
+from pondera.bench.exchange import exchange
+from pondera.bench.file import Bench, Result
+from pondera.bench.replay import SPENT, replay
+from pondera.bench.report import Options, gather
+from pondera.bench.spec import Cell
+from pondera.bench.tables import tables, write
+from pondera.bench.tasks import SURE
+from pondera.errors import BadInput
+from pondera.models.fake import Fake
+from pondera.plan import Plan
+from pondera.thought import Budget, Price
+from tests.bench.helpers import CHAINS, benched, spec, sums
+
+RECORDED = Path(__file__).parents[3] / "shared/data/recorded_math_rm.jsonl"
+near = pytest.approx
+
+
+@pytest.fixture
+async def made(tmp_path: Path) -> Path:
+    """A bench of the fake model: twelve sums, in three ways."""
+    file = sums(tmp_path / "sums.jsonl")
+    await benched(tmp_path / "b.db", spec(file, "cot", CHAINS, "best_of(n=6, over='chains', by='confidence')"))
+    return tmp_path / "b.db"
+
+
+async def test_curves_begin_at_one_sample_and_end_at_what_was_run(made: Path) -> None:
+    with Bench(made) as bench:
+        cell = ways(bench, CHAINS)[0]
+        results = list(bench.results(cell))
+        told = bank(cell, results)
+    assert told is not None
+    assert (told.n, len(told.problems), told.short) == (6, 12, 0)
+    samples = [[one["score"] >= SURE for one in result.pool] for result in results]
+    assert told.curves[PASS].mean()[0] == near(fmean(fmean(each) for each in samples))
+    assert told.curves[PASS].mean()[-1] == near(fmean(any(each) for each in samples))
+    assert told.curves[MAJORITY].right[:, -1] == near([result.figures["right"] for result in results])  # as the strategy itself chose
+    assert told.curves[MAJORITY].tokens[:, -1] == near([result.figures["tokens"] for result in results])
+    assert (np.diff(told.curves[ADAPTIVE].mean("tokens")) >= 0).all()
+
+
+async def test_best_of_k_by_a_verifier_ends_at_what_was_run(made: Path) -> None:
+    with Bench(made) as bench:
+        cell = ways(bench, "best_of(n=6, over='chains', by='confidence')")[0]
+        results = list(bench.results(cell))
+        told = bank(cell, results)
+    assert told is not None
+    assert told.curves["best-of-k by confidence"].right[:, -1] == near([result.figures["right"] for result in results])
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="needs the recorded samples of a real model, which are no part of the project")
+def test_curves_of_real_samples_agree_with_a_direct_count() -> None:
+    """100 problems x 8 real samples with a real reward model's scores: every subset is counted."""
+    ks = np.arange(1, 9)
+    rows = [json.loads(line) for line in RECORDED.read_text().splitlines()]
+    for i, row in enumerate(rows):
+        samples = row["samples"]
+        right, scores = [bool(s["correct"]) for s in samples], [float(s["reward"]) for s in samples]
+        keys = [str(s["answer"]) for s in samples]
+        ones = np.ones(len(samples))
+        pool = Pool(keys, np.array(right), ones, ones, ones, ones, {"reward": scores})
+        told = points(pool, ks, np.random.default_rng(i))
+        for k in ks:
+            subsets = list(combinations(range(8), int(k)))
+            assert told[PASS][0][k - 1] == near(fmean(any(right[j] for j in some) for some in subsets))
+            chosen = [right[max(some, key=lambda j: scores[j])] for some in subsets]
+            if len(set(scores)) == 8:
+                assert told["best-of-k by reward"][0][k - 1] == near(fmean(chosen))
+
+
+async def test_a_replay_of_all_samples_is_the_run_itself_and_of_one_their_mean(made: Path) -> None:
+    with Bench(made) as bench:
+        cell = ways(bench, CHAINS)[0]
+        results = list(bench.results(cell))
+        whole = [one async for one in replay(bench, cell, Plan(strategy=CHAINS), Budget(), 3)]
+        single = [one async for one in replay(bench, cell, Plan(strategy="cot"), Budget(), 40)]
+        more = [one async for one in replay(bench, cell, Plan(strategy="vote(n=7, over='chains')"), Budget(), 1)]
+        cut = [one async for one in replay(bench, cell, Plan(strategy=CHAINS), Budget(tokens=5), 1)]
+    assert [one.right for one in whole] == [one.figures["right"] for one in results]
+    assert [one.tokens for one in whole] == [one.figures["tokens"] for one in results]
+    assert fmean(one.right for one in single) == near(fmean(c["score"] for one in results for c in one.pool), abs=0.05)
+    assert {one.error for one in more} == {SPENT}
+    assert all(one.tokens <= 5 for one in cut)
+
+
+async def test_a_change_is_judged_in_pairs(made: Path, tmp_path: Path) -> None:
+    [(task, a, b, told)] = compare(f"{made}:cot", f"{made}:{CHAINS}")
+    assert (task, told.problems) == ("sums", 12)
+    assert (a, b) == ("fake, cot", f"fake, {CHAINS}")
+    assert told.b >= told.a
+    file = tmp_path / "sums.jsonl"
+    await benched(tmp_path / "c.db", spec(file, "cot", CHAINS), Fake(["It is \\boxed{0}."]))
+    found = compare(str(made), str(tmp_path / "c.db"))
+    assert [one[1] for one in found] == ["fake, cot", f"fake, {CHAINS}"]
+    assert all(told.b == 0 for *_, told in found)
+    with pytest.raises(BadInput, match="no way to think 'cat'; it has: cot"):
+        compare(f"{made}:cat", str(made))
+    with pytest.raises(BadInput, match="no problem in common"):
+        compare(f"{made}:cot", f"{made}:cot")
+
+
+async def larger(made: Path, tmp_path: Path) -> tuple[Cell, list[Result]]:
+    """A larger model's single answers: always right."""
+    cells = await benched(
+        tmp_path / "large.db",
+        replace(spec(tmp_path / "sums.jsonl", "cot"), models=("large",)),
+        Fake(lambda op, i, seed: f"\\boxed{{{sum(map(int, re.findall('[0-9]+', op.node.about.text)))}}}"),
+    )
+    with Bench(tmp_path / "large.db") as bench:
+        return cells[0], list(bench.results(cells[0]))
+
+
+async def test_operations_are_two_for_each_parameter_and_token_computed(made: Path, tmp_path: Path) -> None:
+    dear, theirs = await larger(made, tmp_path)
+    with Bench(made) as bench:
+        cell = ways(bench, CHAINS)[0]
+        mine = list(bench.results(cell))
+    small, large = bank(cell, mine), bank(dear, theirs)
+    assert small is not None
+    assert large is not None
+    told = exchange(small, mine, large, theirs, {"fake": 10.0, "large": 1000.0})
+    assert (told.problems, told.single.value) == (12, 1.0)
+    spent = fmean(one.figures["prompt"] + one.figures["tokens"] for one in theirs)
+    assert told.flops == near(2 * 1000 * spent)
+    vote = next(rate for rate in told.rates if rate.way == MAJORITY)
+    own = fmean(one.figures["tokens"] + one.figures["prompt"] for one in mine)  # the fake model has no cache
+    if vote.samples is None:
+        assert vote.flops == near(2 * 10 * own / told.flops)
+    assert vote.uncached >= vote.flops * (1 - 1e-9)
+    with pytest.raises(BadInput, match="How many parameters large has is not known"):
+        exchange(small, mine, large, theirs, {"fake": 10.0})
+
+
+# ---------------------------------------------------------------- the report
+
+
+async def test_a_page_holds_all_and_fetches_nothing(made: Path, tmp_path: Path) -> None:
+    options = Options(worth=Worth(0.01), prices={"fake": Price(1.0, 4.0)}, sizes={})
+    with Bench(made) as bench:
+        told = gather(bench, options)
+        text = page.page(bench, told, options)
+    assert "majority@k" in text
+    assert "Where fake" in text
+    assert text.count("<svg") >= 5
+    assert not re.search(r"<script|<link|src=|@import|url\((?!#)", text)
+    assert not re.search(r'(href|xlink:href)="(?!#)', text)
+    assert "prefers-color-scheme: dark" in text
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))  # no picture takes another's clip
+
+
+async def test_what_a_model_says_cannot_enter_the_page(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl", 3)
+    nasty = "</pre><script>alert(1)</script><img src=x onerror=alert(1)> \\boxed{<b>1</b>}"
+    await benched(tmp_path / "b.db", spec(file), Fake([nasty]))
+    options = Options(prices={}, sizes={})
+    with Bench(tmp_path / "b.db") as bench:
+        text = page.page(bench, gather(bench, options), options)
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "&lt;script&gt;" in text
+
+
+async def test_tables_hold_what_the_page_shows(made: Path, tmp_path: Path) -> None:
+    with Bench(made) as bench:
+        told = gather(bench, Options(prices={}, sizes={}))
+    found = tables(told)
+    assert found["cells"]["way"] == ["cot", CHAINS, "best_of(n=6, over='chains', by='confidence')"]
+    assert len(found["problems"]["problem"]) == 36
+    write(told, tmp_path / "t")
+    with (tmp_path / "t/curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["curve"] for row in rows} >= {PASS, MAJORITY, ADAPTIVE}
+    from pyarrow import parquet
+
+    assert parquet.read_table(tmp_path / "t/curves.parquet").num_rows == len(rows)
+
+
+def test_an_empty_bench_has_no_report(tmp_path: Path) -> None:
+    with Bench(tmp_path / "b.db") as bench, pytest.raises(BadInput, match="has no results yet: run it first"):
+        gather(bench, Options(prices={}, sizes={}))

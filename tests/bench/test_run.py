@@ -1,0 +1,195 @@
+"""A bench is durable: nothing lost, nothing paid twice, whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pondera.bench.file import Bench
+from pondera.bench.run import enlist
+from pondera.bench.spec import Spec
+from pondera.bench.tasks import SURE
+from pondera.errors import BadInput, ModelError, ModelUnavailable
+from pondera.models.fake import Fake
+from pondera.ops import Expand
+from tests.bench.helpers import CHAINS, benched, dump, spec, sums
+
+
+async def test_every_problem_is_thought_about_in_every_way(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl")
+    cells = await benched(tmp_path / "b.db", spec(file, "cot", CHAINS, budgets=({}, {"tokens": 40})))
+    assert [cell.label for cell in cells] == ["cot", "cot, 40 tokens", CHAINS, f"{CHAINS}, 40 tokens"]
+    with Bench(tmp_path / "b.db") as bench:
+        for cell in cells:
+            results = list(bench.results(cell))
+            assert [one.state for one in results] == ["done"] * 12
+            assert all(one.figures["tokens"] <= 40 for one in results if "40" in cell.label)
+        pool = next(iter(bench.results(cells[2]))).pool
+        assert len(pool) == 6
+        assert sum(one["score"] >= SURE for one in pool) > 0
+        assert all(one["tokens"] > 0 and 0 < one["trust"] <= 1 for one in pool)
+
+
+async def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    file, model = sums(tmp_path / "sums.jsonl"), Fake()
+    await benched(tmp_path / "b.db", spec(file, n=5), model)
+    before = len(model.asked)
+    await benched(tmp_path / "b.db", spec(file, n=5), model)
+    assert len(model.asked) == before
+    await benched(tmp_path / "b.db", spec(file), model)  # more problems of the same task
+    assert len(model.asked) == before / 5 * 12
+
+
+async def test_a_problem_that_was_changed_is_another_one(tmp_path: Path) -> None:
+    file, model = sums(tmp_path / "sums.jsonl", 4), Fake()
+    await benched(tmp_path / "b.db", spec(file), model)
+    file.write_text(file.read_text().replace("What is 2 +", "How much is 2 +"))
+    with Bench(tmp_path / "b.db") as bench:
+        listed = enlist(bench, spec(file))
+        assert list(listed.changed.values()) == [1]
+        assert list(listed.left.values()) == [1]
+    [cell] = await benched(tmp_path / "b.db", spec(file), model)
+    with Bench(tmp_path / "b.db") as bench:
+        assert len(list(bench.results(cell))) == 4
+
+
+async def test_another_seed_gives_other_samples_and_the_same_one_the_same(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl")
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        await benched(tmp_path / f"{name}.db", spec(file, seeds=(seed,)))
+    a, b, c = (dump(tmp_path / f"{name}.db") for name in "abc")
+    assert a == b
+    assert [one["samples"] for one in a.values()] != [one["samples"] for one in c.values()]
+
+
+class Flaky(Fake):
+    """Fails for some questions."""
+
+    async def sample(self, op: Expand, seeds: Sequence[int]):  # type: ignore[no-untyped-def, override]
+        if "What is 3 " in op.node.about.text or "What is 4 " in op.node.about.text:
+            raise ModelError("the wire broke")
+        async for one in super().sample(op, seeds):
+            yield one
+
+
+async def test_a_failure_is_no_wrong_answer_and_is_tried_again(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl")
+    [cell] = await benched(tmp_path / "b.db", spec(file), Flaky())
+    with Bench(tmp_path / "b.db") as bench:
+        states = [one.state for one in bench.results(cell)]
+    assert states.count("failed") == 2
+    await benched(tmp_path / "b.db", spec(file), Fake())
+    await benched(tmp_path / "whole.db", spec(file), Fake())
+    assert dump(tmp_path / "b.db").keys() == dump(tmp_path / "whole.db").keys()
+    assert all(one["state"] == "done" for one in dump(tmp_path / "b.db").values())
+
+
+async def test_a_model_that_died_ends_the_bench_with_what_it_said(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl", 30)
+    with pytest.raises(ModelUnavailable, match=r"8 problems failed one after another.*the server is gone"):
+        await benched(tmp_path / "b.db", spec(file, at_once=2), Fake([ModelError("the server is gone")]))
+
+
+async def test_a_budget_that_is_too_small_for_an_answer_is_an_outcome(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl", 3)
+    [cell] = await benched(tmp_path / "b.db", spec(file, budgets=({"tokens": 1},)))
+    with Bench(tmp_path / "b.db") as bench:
+        assert [(one.state, one.figures["right"]) for one in bench.results(cell)] == [("done", 0.0)] * 3
+
+
+async def test_two_processes_share_a_file(tmp_path: Path) -> None:
+    file, models = sums(tmp_path / "sums.jsonl", 40), (Fake(latency=0.0005), Fake(latency=0.0005))
+    await asyncio.gather(*(benched(tmp_path / "b.db", spec(file, at_once=3), model) for model in models))
+    asked = [sum(op.n for op in model.asked) for model in models]
+    assert sum(asked) == 40 * 6
+    assert min(asked) > 0
+    await benched(tmp_path / "alone.db", spec(file))
+    assert dump(tmp_path / "b.db") == dump(tmp_path / "alone.db")
+    assert not list(tmp_path.glob("*.lock"))
+
+
+SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+from pondera.models.fake import Fake
+from tests.bench.helpers import benched, spec
+asyncio.run(benched(Path(sys.argv[1]), spec(Path(sys.argv[2]), "vote(n=16, over='chains')"), Fake(latency=0.0002)))
+"""
+
+
+def test_kill_it_ten_times_and_nothing_is_lost_or_paid_twice(tmp_path: Path) -> None:
+    """Ten times kill -9 at random in a bench of 200 problems x 16 samples."""
+    file, chance = sums(tmp_path / "sums.jsonl", 200), random.Random(5)
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "b.db"), str(file)]
+    kills = 0
+    while kills < 10:
+        child = subprocess.Popen(command)
+        until = time.monotonic() + 30
+        while time.monotonic() < until and not _claimed(tmp_path / "b.db", kills):
+            time.sleep(0.02)
+        time.sleep(chance.random() * 0.25)
+        assert child.poll() is None, "it ended before it could be killed: make it slower"
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        kills += 1
+    subprocess.run(command, check=True, timeout=100)
+    asyncio.run(benched(tmp_path / "whole.db", spec(file, "vote(n=16, over='chains')")))
+    found = dump(tmp_path / "b.db")
+    assert found == dump(tmp_path / "whole.db")
+    for one in found.values():
+        answered = [key for key, status, _ in one["samples"] if status == "answered"]
+        assert len(answered) == len(set(answered)) == 16
+
+
+def _claimed(path: Path, kills: int) -> bool:
+    """Whether a child has got so far that there is something to lose."""
+    import sqlite3
+
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return bool(db.execute("SELECT count(*) FROM rows WHERE kind = 'sample'").fetchone()[0] > 250 * kills)
+    return False
+
+
+async def test_a_cancelled_bench_gives_back_what_it_had_claimed(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl", 40)
+    task = asyncio.ensure_future(benched(tmp_path / "b.db", spec(file), Fake(latency=0.002)))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(benched(tmp_path / "b.db", spec(file)), 20)
+    await benched(tmp_path / "whole.db", spec(file))
+    assert {k: v["pool"] for k, v in dump(tmp_path / "b.db").items()} == {k: v["pool"] for k, v in dump(tmp_path / "whole.db").items()}
+
+
+# ---------------------------------------------------------------- bad files
+
+
+def test_a_file_that_is_no_bench(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("hello, this is text and no database, whatever its name says")
+    with pytest.raises(Exception, match=r"x\.db cannot be used"):
+        Bench(tmp_path / "x.db")
+    from pondera import ledger
+
+    ledger.create(tmp_path / "run.db").close()
+    with pytest.raises(BadInput, match="is no bench"):
+        Bench(tmp_path / "run.db")
+    with pytest.raises(BadInput, match="There is no bench"):
+        Bench(tmp_path / "none.db", new=False)
+
+
+def test_one_name_for_two_tasks(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl", 3)
+    with Bench(tmp_path / "b.db") as bench:
+        enlist(bench, spec(file))
+        with pytest.raises(BadInput, match=r"knows a task 'sums' that is sums\.jsonl, math, not sums\.jsonl, exact"):
+            enlist(bench, Spec(tasks=(f"file(path={str(file)!r}, kind='exact')",), models=("fake",)))

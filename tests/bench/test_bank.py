@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -69,7 +70,7 @@ async def test_best_of_k_by_a_verifier_ends_at_what_was_run(made: Path) -> None:
 @pytest.mark.skipif(not RECORDED.exists(), reason="needs the recorded samples of a real model, which are no part of the project")
 def test_curves_of_real_samples_agree_with_a_direct_count() -> None:
     """100 problems x 8 real samples with a real reward model's scores: every subset is counted."""
-    ks = np.arange(1, 9)
+    ks, counted, told_of = np.arange(1, 9), np.zeros(8), np.zeros(8)
     rows = [json.loads(line) for line in RECORDED.read_text().splitlines()]
     for i, row in enumerate(rows):
         samples = row["samples"]
@@ -82,8 +83,18 @@ def test_curves_of_real_samples_agree_with_a_direct_count() -> None:
             subsets = list(combinations(range(8), int(k)))
             assert told[PASS][0][k - 1] == near(fmean(any(right[j] for j in some) for some in subsets))
             chosen = [right[max(some, key=lambda j: scores[j])] for some in subsets]
+            counted[k - 1] += fmean(_voted(keys, right, some) for some in subsets) / len(rows)
+            told_of[k - 1] += told[MAJORITY][0][k - 1] / len(rows)
             if len(set(scores)) == 8:
                 assert told["best-of-k by reward"][0][k - 1] == near(fmean(chosen))
+    assert told_of == near(counted, abs=0.004)  # the votes, which are averaged over random orders
+
+
+def _voted(keys: list[str], right: list[bool], some: tuple[int, ...]) -> float:
+    """Whether the vote of some samples is right; equals share, since all are trusted alike."""
+    counts = Counter(keys[i] for i in some)
+    top = [key for key, votes in counts.items() if votes == max(counts.values())]
+    return fmean(float(fmean(r for r, other in zip(right, keys, strict=True) if other == key) > 0.5) for key in top)
 
 
 async def test_a_replay_of_all_samples_is_the_run_itself_and_of_one_their_mean(made: Path) -> None:

@@ -101,11 +101,13 @@ class Votes:
         return np.cumsum((self.options[drawn][:, :, None] == np.arange(len(self.right))) * cast[:, :, None], axis=1)
 
 
-def elected(votes: Votes, race: Floats) -> NDArray[np.bool_]:
-    """Whether the vote's winner is right after k samples of each order, ties by trust, as in `vote`. Shape [m, n]."""
+def elected(votes: Votes, race: Floats) -> Floats:
+    """Whether the vote's winner is right after k samples of each order, ties by trust; of equals in both, each as often. Shape [m, n]."""
     if not len(votes.right):
-        return np.zeros(race.shape[:2], dtype=bool)
-    won: NDArray[np.bool_] = votes.right[race.argmax(axis=2)] & (race.max(axis=2) > 0)
+        return np.zeros(race.shape[:2])
+    top = race.max(axis=2, keepdims=True)
+    leads = (race >= top * (1 - 1e-13)) & (top > 0)
+    won: Floats = (leads & votes.right).sum(axis=2) / np.maximum(leads.sum(axis=2), 1)
     return won
 
 

@@ -148,8 +148,8 @@ def curves(name: str, title: str, found: Sequence[Returns], axis: str = "tokens"
                 x, one.curve.mean(), color=colour, marker=_MARKS[i % len(_MARKS)], markersize=3.5, linewidth=1.6, label=one.curve.name
             )
             if one.bend and one.bend.measured and one.bend.reached:
-                at = float(np.interp(one.bend.x.value, one.curve.x, x))
-                axes.plot([at], [one.bend.right.value], marker="o", markersize=11, fillstyle="none", color=colour, markeredgewidth=1.8)
+                at, right = (float(np.interp(one.bend.x.value, one.curve.x, each)) for each in (x, one.curve.mean()))
+                axes.plot([at], [right], marker="o", markersize=11, fillstyle="none", color=colour, markeredgewidth=1.8)
         _plain(axes, axis)
         _percent(axes)
 

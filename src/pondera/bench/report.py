@@ -93,8 +93,13 @@ def _spots(shown: Sequence[Shown], axis: str) -> Iterator[Spot]:
         for name, each in one.returns.items():
             if name != PASS:
                 for x, spent, at in zip(each.curve.x, each.curve.mean(axis), each.band, strict=True):
-                    way = f"{model}, {_over(one.cell)}{name.replace('@k', f'@{x:.3g}').replace('of-k', f'of-{x:.3g}')}"
-                    yield Spot(way, float(spent), at.value, at.low, at.high)
+                    yield Spot(f"{model}, {_over(one.cell)}{_with(name, x)}", float(spent), at.value, at.low, at.high)
+
+
+def _with(name: str, x: float) -> str:
+    """A curve's name at one of its points."""
+    named = name.replace("@k", f"@{x:.3g}").replace("of-k", f"of-{x:.3g}")
+    return named if named != name else f"{name}, {x:.3g} samples"
 
 
 def _over(cell: Cell) -> str:

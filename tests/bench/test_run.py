@@ -71,6 +71,23 @@ async def test_another_seed_gives_other_samples_and_the_same_one_the_same(tmp_pa
     assert [one["samples"] for one in a.values()] != [one["samples"] for one in c.values()]
 
 
+async def test_ways_to_choose_share_their_samples(tmp_path: Path) -> None:
+    file, model = sums(tmp_path / "sums.jsonl"), Fake()
+    ways = (CHAINS, "vote(n=6, over='chains', by='confidence')", "best_of(n=6, over='chains')", "best_of(n=6, over='chains', by='judge')")
+    cells = await benched(tmp_path / "b.db", spec(file, *ways), model)
+    assert sum(op.n for op in model.asked if op.by == "think") == 12 * 6
+    assert sum(op.n for op in model.asked if op.by == "judge") > 0
+    with Bench(tmp_path / "b.db") as bench:
+        first, *others = (list(bench.results(cell)) for cell in cells)
+        texts = [[row.body["text"] for row in bench.rows(cell.print, first[0].problem) if row.kind == "sample"][:6] for cell in cells]
+    assert all(one == texts[0] for one in texts)
+    assert all(one.figures["shared"] == 0 for one in first)
+    assert [one.figures["shared"] for one in others[0]] == [one.figures["tokens"] for one in first]
+    assert [one.figures["tokens"] for one in others[0]] == [one.figures["tokens"] for one in first]  # each bill is that of a run alone
+    await benched(tmp_path / "b.db", spec(file, "vote(n=5, over='chains')"), model)
+    assert sum(op.n for op in model.asked if op.by == "think") == 12 * 11
+
+
 class Flaky(Fake):
     """Fails for some questions."""
 

@@ -200,6 +200,12 @@ class Bench:
         with self._told():
             return [name for (name,) in self.db.execute(query, (cell.print, cell.task, n))]
 
+    def state(self, cell: str, problem: str) -> str:
+        """The state of a run, "" where nobody has begun it."""
+        with self._told():
+            found = self.db.execute("SELECT state FROM runs WHERE cell = ? AND problem = ?", (cell, problem)).fetchone()
+        return str(found[0]) if found else ""
+
     def problem(self, task: str, name: str) -> Problem:
         """A task's problem by its print."""
         with self._told():

@@ -3,6 +3,9 @@
 A sample is in the file before its strategy hears of it, so a bench that was killed goes on where it was: a run that was begun is resumed
 and pays for what is missing, one that is whole is graded and not run again. What came of a run is a fold over its ledger.
 
+Strategies that only choose among samples share them: where one has been run on a problem, another that draws alike finds its samples in its
+ledger, and only what judges them is paid.
+
 A run that fails is left out of all figures, never counted as wrong, and is tried again the next time. Where one after another fails the
 model has died, and the bench ends with what it said.
 """
@@ -16,7 +19,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Protocol
 
+from pondera import parse
 from pondera.bench import tasks
+from pondera.bench.bank import CHOOSERS
 from pondera.bench.file import Bench, Result
 from pondera.bench.spec import Cell, Spec
 from pondera.bench.tasks import Problem, Task
@@ -153,6 +158,8 @@ class _Cell:
     async def _result(self, name: str, problem: Problem) -> Result:
         record = self.bench.record(self.cell.print, name)
         try:
+            if not record.rows:
+                self._share(record, name)
             if not _complete(record.rows):
                 await self.thinker.think(self.cell, problem.question, int(digest((self.cell.seed, name)), 16) >> 1, record)
         except NoAnswer:  # the budget was too small for one: an outcome
@@ -172,6 +179,34 @@ class _Cell:
             one["score"] = scores[text]
         told = {k: answer[k] for k in ("key", "confidence", "stopped")} if answer else {"key": None, "stopped": "budget"}
         return Result(name, "done", _figures(record.rows) | told | {"right": scores[reply], "at_once": self.at_once}, pool)
+
+    def _share(self, record: Ledger, name: str) -> None:
+        """Begin a record with the samples that another way to choose has drawn alike for this problem."""
+        for other in self.bench.cells() if draws(self.cell) else ():
+            alike = other.print != self.cell.print and _drawer(other) == _drawer(self.cell)
+            if alike and self.bench.state(other.print, name) == "done":
+                rows = self.bench.rows(other.print, name)
+                origin = {"origin": self.cell.plan.origin()}
+                record.append("run", "0", {**rows[0].body, **origin})
+                for row in rows:
+                    if row.kind == "sample" and row.body["by"] == "think" and row.body["status"] == "answered":
+                        record.append("sample", row.key, {**row.body, "at": 0.0, "from": other.print})
+                record.append("resume", "0", {})
+                return
+
+
+def draws(cell: Cell) -> tuple[Any, ...] | None:
+    """How a strategy that only chooses draws its samples, None for one that does more."""
+    strategy: Any = cell.plan.strategy_of()
+    function = getattr(strategy, "func", strategy)
+    if function.__name__ not in CHOOSERS:
+        return None
+    given = {name: one.default for name, one in parse.keywords(function).items()} | getattr(strategy, "keywords", {})
+    return tuple(given[name] for name in ("n", "over", "temperature", "max_tokens"))
+
+
+def _drawer(cell: Cell) -> tuple[Any, ...]:
+    return cell.task, cell.plan.model, list(cell.budget.caps()), cell.seed, draws(cell)
 
 
 # ---------------------------------------------------------------- folds
@@ -198,7 +233,10 @@ def _figures(rows: Sequence[Row]) -> dict[str, Any]:
     seconds = answer["spend"]["seconds"] if answer else max((row.body.get("at", 0.0) for row in rows), default=0.0)
     by_role = {role: {name: getattr(one, name) for name in ("tokens", "prompt", "cached", "usd")} for role, one in roles.items()}
     told = {name: getattr(spend, name) for name in ("tokens", "judging", "prompt", "cached", "calls", "usd")}
-    return told | {"seconds": seconds, "by_role": by_role}
+    shares = [Spend(**row.body["spend"]) for row in rows if row.kind == "sample" and "from" in row.body]
+    shared = sum(shares, Spend())
+    seconds += max((one.seconds for one in shares), default=0.0)  # as long as they took, side by side, when they were drawn
+    return told | {"shared": shared.tokens, "shared_usd": shared.usd, "seconds": seconds, "by_role": by_role}
 
 
 def _pool(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -92,8 +92,8 @@ class Meter:
             return
         assert self.cell is not None
         self.done += 1
-        self.tokens += event.figures["tokens"]
-        self.usd += event.figures["usd"]
+        self.tokens += event.figures["tokens"] - event.figures["shared"]
+        self.usd += event.figures["usd"] - event.figures["shared_usd"]
         took = time.monotonic() - self.since
         self.rates[self.cell.print] = took / self.done
         money = f", {dollars(self.usd)}" if self.usd else ""

@@ -41,7 +41,7 @@ async def test_the_strategy_of_ones_own_runs() -> None:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_commands_are_there(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = line.split()
-    assert cli.main([*words[1 : 3 if words[1] == "verifier" else 2], "--help"]) == 0
+    assert cli.main([*words[1 : 3 if words[1] in ("bench", "verifier") else 2], "--help"]) == 0
     known = capsys.readouterr().out
     assert all(word in known for word in words if word.startswith("--"))
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
 from pondera.bench.file import Bench, Result
 from pondera.bench.run import Enlisted, Here, Thinker, run
@@ -59,17 +60,14 @@ class Meter:
     since: float = 0.0
     done: int = 0
     tokens: int = 0
+    paced: int = 0  # tokens of this cell
     usd: float = 0.0
     rates: dict[str, float] = field(default_factory=dict)  # seconds a run, by cell
 
     def __enter__(self) -> Meter:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[rest]}"),
-        )
+        name = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+        rest = TextColumn("{task.fields[rest]}", table_column=Column(no_wrap=True))
+        columns = (name, BarColumn(16), MofNCompleteColumn(table_column=Column(no_wrap=True)), rest)
         shown = self.out.is_terminal and not self.quiet
         self.bars = Progress(*columns, console=self.out, transient=True, refresh_per_second=4, disable=not shown, expand=True)
         total = sum(self.listed.problems[cell.task] for cell in self.listed.cells)
@@ -84,20 +82,23 @@ class Meter:
     def hear(self, event: Cell | Result) -> None:
         assert self.bars is not None
         if isinstance(event, Cell):
-            self.cell, self.since, self.done = event, time.monotonic(), 0
+            self.cell, self.since, self.done, self.paced = event, time.monotonic(), 0, 0
             left = self.listed.left[event.print]
             if left and not self.quiet and not self.out.is_terminal:
                 self.out.print(f"{event.task}, {event.plan.model}: {event.label}: {count(left, 'problem')} to do")
-            self.bars.update(self.bar, description=one_line(f"{event.task} · {event.plan.model} · {event.label}")[:60])
+            self.bars.update(self.bar, description=one_line(f"{event.label} · {event.plan.model} · {event.task}"))
             return
         assert self.cell is not None
         self.done += 1
-        self.tokens += event.figures["tokens"] - event.figures["shared"]
         self.usd += event.figures["usd"] - event.figures["shared_usd"]
         took = time.monotonic() - self.since
         self.rates[self.cell.print] = took / self.done
+        fresh = event.figures["tokens"] - event.figures["shared"]
+        self.paced += fresh
+        self.tokens += fresh
         money = f", {dollars(self.usd)}" if self.usd else ""
-        self.bars.update(self.bar, advance=1, rest=f"{self.tokens:,} tokens{money}, {self._rest()}")
+        rate = f"{self.paced / max(took, 1e-3):,.0f} tokens/s"
+        self.bars.update(self.bar, advance=1, rest=f"{self.tokens:,} tokens{money}, {rate}, {self._rest()}")
 
     def _rest(self) -> str:
         """What is left of this way to think at its own rate; of ways that were not begun nothing is known."""

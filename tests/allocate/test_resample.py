@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pondera.allocate.resample import Votes, adaptive, best, certainty, elected, majority, orders, passed, slowest
+from pondera.allocate.resample import Votes, adaptive, best, certainty, elected, orders, passed, ranks, slowest, sway
 
 near = pytest.approx
 
@@ -55,7 +55,7 @@ def test_majority_at_k_is_the_mean_over_subsets(weights: list[float]) -> None:
     keys: list[str | None] = ["a", "a", "b", None, "b", "c", "a"]
     trust = [0.5, 0.4, 0.9, 0.3, 0.2, 0.95, 0.1]
     votes = Votes.of(keys, [key == "b" for key in keys], trust, weights)
-    found = majority(votes, votes.race(orders(7, np.random.default_rng(0), 30_000)))
+    found = sway(votes, orders(7, np.random.default_rng(0), 30_000))[0]
     for k, value in enumerate(found, 1):
         exact = fmean(winner(keys, trust, some, weights) == "b" for some in combinations(range(7), k))
         assert value == near(exact, abs=0.01)
@@ -92,3 +92,31 @@ def test_a_vote_that_stops_spends_less_where_all_agree_and_all_where_none_do() -
     assert used[2] == 12
     apart = Votes.of([str(i) for i in range(12)], [i == 0 for i in range(12)], [0.5] * 12)
     assert adaptive(apart, apart.race(orders(12, np.random.default_rng(0))), [0.95])[1].tolist() == [12.0]
+
+
+def test_certainty_of_many_samples_is_no_matter() -> None:
+    table = certainty(600)
+    assert table[300, 300] == near(0.5)
+    assert table[600, 0] == 1.0
+    assert (np.diff(table[:, 50]) >= -1e-12).all()
+
+
+def test_ranks_go_by_the_first_column_then_by_the_next() -> None:
+    assert ranks([True, True, False, True], [0.5, 0.5, 0.9, 0.7], [0.2, 0.1, 0.3, 0.0]).tolist() == [2, 1, 0, 3]
+    assert ranks([1, 1], [2, 2]).tolist() == [0, 0]
+
+
+def test_light_votes_are_parted_by_their_weight_before_their_trust() -> None:
+    votes = Votes.of(["a", "b"], [True, False], [0.1, 0.9], [5e-12, 1e-12])
+    assert sway(votes, orders(2, np.random.default_rng(0)))[0][-1] == 1.0
+
+
+def test_batches_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pondera.allocate import resample
+
+    votes = Votes.of(["a", "b", "a", None, "c", "b"], [True, False, True, False, False, False], [0.1, 0.9, 0.3, 0.4, 0.5, 0.6])
+    drawn = orders(6, np.random.default_rng(0))
+    whole = sway(votes, drawn, (0.7, 0.9))
+    monkeypatch.setattr(resample, "ROOM", 100)
+    for one, other in zip(whole, sway(votes, drawn, (0.7, 0.9)), strict=True):
+        assert one == near(other)

@@ -15,7 +15,7 @@ X = np.array([1.0, 2, 4, 8, 16, 32, 64])
 
 def curve(right: Floats, x: Floats = X, usd: float = 1e-4, seconds: float = 0.5) -> Curve:
     each = np.ones((len(right), 1)) * x
-    return Curve(name="curve", x=x, right=right, tokens=each * 300, seconds=each * seconds, usd=each * usd)
+    return Curve(name="curve", x=x, right=right, tokens=each * 300, seconds=each * seconds, usd=each * usd, samples=each)
 
 
 def drawn(law: Floats, problems: int, seed: int = 0) -> Floats:

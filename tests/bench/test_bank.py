@@ -14,16 +14,16 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from pondera.allocate.returns import Worth
+from pondera.allocate.returns import Worth, returns
 from pondera.bench import page
-from pondera.bench.bank import ADAPTIVE, MAJORITY, PASS, Pool, bank, points
+from pondera.bench.bank import ADAPTIVE, MAJORITY, PASS, Pool, bank, curve, points
 from pondera.bench.compare import compare, ways
 from pondera.bench.exchange import exchange
 from pondera.bench.file import Bench, Result
 from pondera.bench.replay import SPENT, replay
 from pondera.bench.report import Options, gather
 from pondera.bench.spec import Cell
-from pondera.bench.tables import tables, write
+from pondera.bench.tables import rates, tables, write
 from pondera.bench.tasks import SURE
 from pondera.errors import BadInput
 from pondera.models.fake import Fake
@@ -49,7 +49,7 @@ async def test_curves_begin_at_one_sample_and_end_at_what_was_run(made: Path) ->
         results = list(bench.results(cell))
         told = bank(cell, results)
     assert told is not None
-    assert (told.n, len(told.problems), told.short) == (6, 12, 0)
+    assert (told.n, len(told.problems), told.others) == (6, 12, 0)
     samples = [[one["score"] >= SURE for one in result.pool] for result in results]
     assert told.curves[PASS].mean()[0] == near(fmean(fmean(each) for each in samples))
     assert told.curves[PASS].mean()[-1] == near(fmean(any(each) for each in samples))
@@ -78,7 +78,7 @@ def test_curves_of_real_samples_agree_with_a_direct_count() -> None:
         keys = [str(s["answer"]) for s in samples]
         ones = np.ones(len(samples))
         pool = Pool(keys, np.array(right), ones, ones, ones, ones, {"reward": scores})
-        told = points(pool, ks, np.random.default_rng(i))
+        told = points(pool, ks, np.random.default_rng(i), ["reward"])
         for k in ks:
             subsets = list(combinations(range(8), int(k)))
             assert told[PASS][0][k - 1] == near(fmean(any(right[j] for j in some) for some in subsets))
@@ -156,6 +156,7 @@ async def test_operations_are_two_for_each_parameter_and_token_computed(made: Pa
     if vote.samples is None:
         assert vote.flops == near(2 * 10 * own / told.flops)
     assert vote.uncached >= vote.flops * (1 - 1e-9)
+    assert json.dumps(list(rates(told)), allow_nan=False)
     with pytest.raises(BadInput, match="How many parameters large has is not known"):
         exchange(small, mine, large, theirs, {"fake": 10.0})
 
@@ -170,6 +171,7 @@ async def test_a_page_holds_all_and_fetches_nothing(made: Path, tmp_path: Path) 
         text = page.page(bench, told, options)
     assert "majority@k" in text
     assert "Where fake" in text
+    assert "accuracy for money" in text  # at the price that was given
     assert text.count("<svg") >= 5
     assert not re.search(r"<script|<link|src=|@import|url\((?!#)", text)
     assert not re.search(r'(href|xlink:href)="(?!#)', text)
@@ -188,6 +190,65 @@ async def test_what_a_model_says_cannot_enter_the_page(tmp_path: Path) -> None:
     assert "<script" not in text
     assert "<img" not in text
     assert "&lt;script&gt;" in text
+
+
+async def test_names_of_pictures_are_files_names_and_each_its_own(tmp_path: Path) -> None:
+    tasks = []
+    for name in ("数学", "物理"):
+        sums(tmp_path / f"{name}.jsonl", 3)
+        tasks.append(str(tmp_path / f"{name}.jsonl"))
+    wanted = replace(spec(tmp_path / "x", "cot", CHAINS), tasks=tuple(tasks), models=("org/model@http://localhost:1/v1",), seeds=(0, 1))
+    await benched(tmp_path / "b.db", wanted)
+    with Bench(tmp_path / "b.db") as bench:
+        told = gather(bench, Options(prices={}, sizes={}))
+    names = [picture.name for some in told.pictures.values() for picture in some]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z0-9-]{1,120}", name) for name in names)
+
+
+async def test_a_label_with_dollars_is_no_formula(tmp_path: Path) -> None:
+    from pondera.bench.draw import Spot, pareto
+
+    spots = [Spot("a $x_^$ b", 1.0, 0.5, 0.4, 0.6), Spot("$", 2.0, 0.6, 0.5, 0.7)]
+    assert "<svg" in pareto("name", "A $_^$ title <b>", spots, "tokens").svg()
+
+
+async def test_a_model_that_is_not_there_is_named(made: Path) -> None:
+    with Bench(made) as bench, pytest.raises(BadInput, match=r"has no model 'faek', did you mean 'fake'\?"):
+        gather(bench, Options(prices={"faek": Price(1, 2)}, sizes={}))
+
+
+async def test_judges_are_paid_at_the_price_of_whoever_judges(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl")
+    [cell] = await benched(tmp_path / "b.db", spec(file, "vote(n=6, over='chains', by='judge')"))
+    with Bench(tmp_path / "b.db") as bench:
+        told = bank(cell, bench.results(cell), {"fake": Price(1.0, 4.0)})
+    assert told is not None
+    assert told.curves["weighted vote by judge"].mean("usd")[-1] > told.curves[MAJORITY].mean("usd")[-1]
+    assert told.curves["weighted vote by judge"].mean("tokens")[-1] > told.curves[MAJORITY].mean("tokens")[-1]
+
+
+def one_pool(scores: list[float | None], trust: list[float]) -> Pool:
+    n = len(scores)
+    ones = np.ones(n)
+    return Pool(["a", "b", "a"][:n], np.array([True, False, True][:n]), np.array(trust), ones, ones, ones, {"v": scores})
+
+
+def test_best_of_k_chooses_as_the_strategy_does() -> None:
+    """Equals by trust; who was judged before who was not; where nobody was, the majority."""
+    rng, ks = np.random.default_rng(0), np.arange(1, 3)
+    assert points(one_pool([1.0, 1.0], [0.9, 0.1]), ks, rng, ["v"])["best-of-k by v"][0].tolist() == [0.5, 1.0]
+    assert points(one_pool([None, 0.1], [0.9, 0.1]), ks, rng, ["v"])["best-of-k by v"][0].tolist() == [0.5, 0.0]
+    told = points(one_pool([None, None], [0.9, 0.1]), ks, rng, ["v"])
+    assert told["best-of-k by v"][0].tolist() == told[MAJORITY][0].tolist()
+
+
+def test_empty_replies_are_no_matter(tmp_path: Path) -> None:
+    zeros = np.zeros(4)
+    pool = Pool([None] * 4, np.zeros(4, dtype=bool), np.ones(4), zeros, zeros, zeros)
+    told = points(pool, np.arange(1, 5), np.random.default_rng(0))
+    assert told[ADAPTIVE][4].tolist() == [4.0] * 6
+    assert returns(curve(MAJORITY, [told[MAJORITY]] * 6)).fit is not None
 
 
 async def test_tables_hold_what_the_page_shows(made: Path, tmp_path: Path) -> None:

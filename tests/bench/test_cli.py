@@ -68,6 +68,8 @@ def test_report_compare_replay(done: Path, tmp_path: Path, capsys: pytest.Captur
         (("report", "b.db", "--price", "cheap"), "is no price of a model"),
         (("report", "b.db", "--parameters", "fake=many"), "is no size of a model"),
         (("report", "b.db", "--out", "/dev/null/x.html"), "cannot be written"),
+        (("report", "b.db", "--out", "b.db"), "is the bench itself"),
+        (("report", "b.db", "--tables", "sums.jsonl"), "The tables cannot be written"),
         (("exchange", "b.db"), "no smaller model with samples"),
         (("replay", "b.db", "-s", "vote(m=2)"), "takes no argument 'm'"),
         (("replay", "b.db", "-s", "cot", "--way", "cat"), "has no way to think 'cat'"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,3 +212,110 @@ def test_one_name_for_two_tasks(tmp_path: Path) -> None:
         enlist(bench, spec(file))
         with pytest.raises(BadInput, match=r"knows a task 'sums' that is sums\.jsonl, math, not sums\.jsonl, exact"):
             enlist(bench, Spec(tasks=(f"file(path={str(file)!r}, kind='exact')",), models=("fake",)))
+
+
+# ---------------------------------------------------------------- what a review found
+
+
+async def test_tests_and_scorers_see_replies_that_hold_no_answer(tmp_path: Path) -> None:
+    """A program has no number to be compared, and is graded all the same."""
+    (tmp_path / "code.jsonl").write_text(
+        json.dumps({"id": "c", "question": "Write rev(s).", "tests": ["assert rev('ab') == 'ba'", "assert rev('') == ''"]}) + "\n"
+    )
+    reply = "```python\ndef rev(s):\n    return ''.join(reversed(s))\n```"
+    [cell] = await benched(tmp_path / "b.db", spec(tmp_path / "code.jsonl", "cot"), Fake([reply]))
+    (tmp_path / "mine.py").write_text("def score(row, reply):\n    return float('hello' in reply.split()[0])\n")
+    (tmp_path / "free.jsonl").write_text(json.dumps({"id": "f", "question": "Greet me."}) + "\n")
+    text = f"file(path={str(tmp_path / 'free.jsonl')!r}, scorer={str(tmp_path / 'mine.py') + ':score'!r})"
+    wanted = replace(spec(tmp_path / "x", CHAINS), tasks=(text,))
+    [free] = await benched(tmp_path / "b.db", wanted, Fake(["hello world", "", "good bye"]))
+    with Bench(tmp_path / "b.db") as bench:
+        [one], [other] = list(bench.results(cell)), list(bench.results(free))
+    assert one.figures["right"] == 1.0
+    assert sorted(sample["score"] for sample in other.pool)[-1] == 1.0
+
+
+async def test_old_failures_do_not_stand_in_the_way(tmp_path: Path) -> None:
+    class Fifths(Fake):
+        async def sample(self, op: Expand, seeds: Sequence[int]):  # type: ignore[no-untyped-def, override]
+            if int(op.node.about.text.split()[2]) % 5 == 0:
+                raise ModelError("the wire broke")
+            async for one in super().sample(op, seeds):
+                yield one
+
+    file = sums(tmp_path / "sums.jsonl", 60)
+    await benched(tmp_path / "b.db", spec(file, n=45), Fifths())
+    [cell] = await benched(tmp_path / "b.db", spec(file), Fifths())
+    with Bench(tmp_path / "b.db") as bench:
+        states = [one.state for one in bench.results(cell)]
+    assert (states.count("done"), states.count("failed")) == (48, 12)
+
+
+async def test_lines_that_moved_are_the_same_problems(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl", 5)
+    file.write_text("".join(f'{{"question": "What is {i} + 1?", "answer": {i + 1}}}\n' for i in range(5)))  # without ids
+    await benched(tmp_path / "b.db", spec(file))
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[1:], lines[2]]))  # the first is gone, another stands there twice
+    model = Fake()
+    with Bench(tmp_path / "b.db") as bench:
+        assert list(enlist(bench, spec(file)).changed.values()) == [0]
+    [cell] = await benched(tmp_path / "b.db", spec(file), model)
+    assert not model.asked
+    with Bench(tmp_path / "b.db") as bench:
+        assert len(list(bench.results(cell))) == 4
+
+
+async def test_samples_are_shared_to_the_letter_and_at_once_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, model = sums(tmp_path / "sums.jsonl", 3), Fake()
+    ways = ("vote(n=6, over='chains', temperature=1)", "best_of(n=6, over='chains', temperature=1.0)")
+    cells = await benched(tmp_path / "b.db", spec(file, *ways), model)
+    with Bench(tmp_path / "b.db") as bench:
+        first, second = (list(bench.results(cell)) for cell in cells)
+    assert [one.figures["calls"] for one in second] == [6] * 3 == [one.figures["calls"] for one in first]
+    timed = await benched(tmp_path / "t.db", spec(file, CHAINS, "best_of(n=6, over='chains')", budgets=({"seconds": 30},)))
+    with Bench(tmp_path / "t.db") as bench:
+        assert all(one.figures["shared"] == 0 for one in bench.results(timed[1]))
+
+
+async def test_runs_without_an_answer_are_wrong_in_every_curve(tmp_path: Path) -> None:
+    from pondera.bench.bank import MAJORITY, PASS, bank
+
+    file = sums(tmp_path / "sums.jsonl", 8)
+    half = Fake(lambda op, i, seed: "\\boxed{1}" if int(op.node.about.text.split()[2]) % 2 else "so " * 600)
+    [cell] = await benched(tmp_path / "b.db", spec(file, budgets=({"tokens": 400},)), half)
+    with Bench(tmp_path / "b.db") as bench:
+        results = list(bench.results(cell))
+        told = bank(cell, results)
+    assert told is not None
+    assert len(told.problems) + told.others == 8
+    assert told.curves[PASS].mean()[-1] <= 0.5
+    assert told.curves[MAJORITY].right[:, -1].sum() == sum(one.figures["right"] for one in results)
+
+
+def test_caps_are_numbers_however_they_are_written() -> None:
+    whole, real = (next(iter(Spec(budgets=({"seconds": cap},)).cells(("t",)))) for cap in (5, 5.0))
+    assert whole.print == real.print
+
+
+def test_reading_problems_holds_nobody_up(tmp_path: Path) -> None:
+    """Another process writes while a slow source is read."""
+    import sqlite3
+
+    from pondera.bench.tasks import Problem
+    from pondera.thought import Question
+
+    with Bench(tmp_path / "b.db") as bench:
+
+        def slow() -> Iterator[Problem]:
+            for i in range(3):
+                with contextlib.closing(sqlite3.connect(tmp_path / "b.db", timeout=0.1)) as other, other:
+                    other.execute("INSERT OR REPLACE INTO tasks VALUES ('other', 'x')")
+                yield Problem(str(i), Question.of(f"What is {i}?"), str(i))
+
+        assert bench.enter("slow", "slow", slow(), True) == (3, 3, 0)
+
+
+def test_a_bench_is_no_file_of_lines(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"name it .*b\.db"):
+        Bench(tmp_path / "b.jsonl")

@@ -26,6 +26,7 @@ def written(path: Path, *rows: Any) -> str:
         ([ROW, {"id": "b", "answer": "4"}], "line 2: `question` is missing"),
         ([{"question": "What is 2 + 2?"}], "line 1: `answer` is missing"),
         ([{**ROW, "answer": True}], "line 1: `answer` is missing"),
+        ([{**ROW, "answer": "not json", "kind": "json"}], "line 1: the answer 'not json' holds none"),
         ([{**ROW, "answer": "!!"}], "line 1: the answer '!!' holds none"),
         ([ROW, {**ROW, "question": "What is 3 + 1?"}], "line 2: the id 'a' is that of line 1 too"),
         ([ROW, '{"question": "What'], "line 2: this is not a JSON object"),
@@ -91,6 +92,17 @@ async def test_a_scorer_that_fails_says_where(tmp_path: Path) -> None:
     [one] = task.problems()
     with pytest.raises(BadInput, match=r"scorer score failed on problem a \(KeyError: 'nothing'\)"):
         await task.check(one, ["4"])
+
+
+async def test_a_scorer_of_a_generator_that_fails_gives_nothing() -> None:
+    task = tasks.task("gym(name='prime_factorization', n=1)")
+    [one] = task.problems()
+    assert await task.check(one, ["\\boxed{2 \\times a}"]) == [0.0]
+
+
+def test_ids_that_are_null_are_none(tmp_path: Path) -> None:
+    rows = ({**ROW, "id": None}, {**ROW, "id": None, "question": "What is 1 + 3?"})
+    assert [one.id for one in tasks.task(written(tmp_path / "x.jsonl", *rows)).problems()] == ["1", "2"]
 
 
 async def test_generated_problems_are_graded_by_their_own_scorer() -> None:

@@ -29,7 +29,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ORDERS = 128  # orders of a pool that votes are averaged over, at least
-HAIR = 1e-9  # of a vote, for each unit of trust: enough to part equals, too little to part others
+HAIR = 1e-9  # of the heaviest vote, for each unit of trust: enough to part equals, too little to part others
+ROOM = 4_000_000  # numbers in memory at once, while votes are counted
 
 
 @cache
@@ -57,6 +58,13 @@ def best(values: ArrayLike, scores: ArrayLike) -> Floats:
     ends = missed(len(worth))
     taken: Floats = level[group] @ (ends[:-1] - ends[1:])
     return taken
+
+
+def ranks(*columns: ArrayLike) -> Ints:
+    """The place of each sample in an order by the first column, then by the second, and so on; the highest is last, equals are equal."""
+    rows = np.stack([np.asarray(column, dtype=float) for column in columns], axis=1)
+    places: Ints = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    return places
 
 
 def slowest(seconds: ArrayLike) -> Floats:
@@ -96,8 +104,8 @@ class Votes:
 
     def race(self, drawn: Ints) -> Floats:
         """What each answer weighs after k samples of each order, a hair heavier for its trust. Shape [m, n, answers]."""
-        weights = 1.0 if self.weights is None else self.weights
-        cast = (weights + HAIR * self.trust)[drawn]
+        weights = np.ones(len(self.options)) if self.weights is None else self.weights
+        cast = (weights + HAIR * weights.max() * self.trust)[drawn]
         return np.cumsum((self.options[drawn][:, :, None] == np.arange(len(self.right))) * cast[:, :, None], axis=1)
 
 
@@ -111,20 +119,33 @@ def elected(votes: Votes, race: Floats) -> Floats:
     return won
 
 
-def majority(votes: Votes, race: Floats) -> Floats:
-    """majority@k: the chance that the vote of a subset of size k is right. Shape [n]."""
-    found: Floats = elected(votes, race).mean(axis=0)
-    return found
+def sway(votes: Votes, drawn: Ints, thresholds: Sequence[float] = ()) -> tuple[Floats, Floats, Floats]:
+    """majority@k, the chance that the vote of a subset of size k is right, shape [n]; and of votes that stop, as :func:`adaptive`.
+
+    Orders are counted in batches that fit into memory.
+    """
+    size = max(1, ROOM // (drawn.shape[1] * max(1, len(votes.right))))
+    majority, right, used = np.zeros(drawn.shape[1]), np.zeros(len(thresholds)), np.zeros(len(thresholds))
+    for start in range(0, len(drawn), size):
+        some = drawn[start : start + size]
+        race, part = votes.race(some), len(some) / len(drawn)
+        majority += elected(votes, race).mean(axis=0) * part
+        if thresholds:
+            rights, samples = adaptive(votes, race, thresholds)
+            right, used = right + part * rights, used + part * samples
+    return majority, right, used
 
 
 @cache
 def certainty(n: int) -> Floats:
     """Shape [n + 1, n + 1]: P(p_a > p_b) after a votes for one answer and b for another, uniform prior."""
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, 2 * n + 2)))])
     table = np.ones((n + 1, n + 1))
-    for a in range(n + 1):
-        for b in range(n + 1):
-            m = a + b + 1
-            table[a, b] = math.fsum(math.comb(m, i) for i in range(a + 1)) / 2**m
+    for m in range(1, 2 * n + 2):  # a + b + 1
+        i = np.arange(m + 1)
+        below = np.cumsum(np.exp(factorials[m] - factorials[i] - factorials[m - i] - m * math.log(2)))
+        a = np.arange(max(0, m - 1 - n), min(n, m - 1) + 1)
+        table[a, m - 1 - a] = np.minimum(below[a], 1.0)
     table.flags.writeable = False
     return table
 

@@ -37,6 +37,7 @@ REACH = 4.0  # times the highest measured point: as far as a bend is looked for
 LEAST = 3  # points that a form can be fitted to
 NORMAL = NormalDist()
 AXES = ("tokens", "seconds", "usd")
+PARTS = ("right", *AXES, "samples")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Curve:
     """What a way to think comes to at each of its points, problem by problem.
 
     `x` are the points (samples, or tokens allowed), shape [points], rising. `right` (0 to 1), `tokens` (generated), `seconds` and `usd`
-    (of the whole answer) have the shape [problems, points].
+    (of the whole answer), and `samples` that are drawn, have the shape [problems, points].
     """
 
     name: str
@@ -53,16 +54,17 @@ class Curve:
     tokens: Floats
     seconds: Floats
     usd: Floats
+    samples: Floats
 
     def take(self, problems: NDArray[np.intp] | NDArray[np.bool_]) -> Curve:
         """The same of some problems."""
-        cut = {name: getattr(self, name)[problems] for name in ("right", *AXES)}
+        cut = {name: getattr(self, name)[problems] for name in PARTS}
         return Curve(name=self.name, x=self.x, **cut)
 
     def thin(self, points: int = 12) -> Curve:
         """At most so many points, evenly apart in the logarithm, first and last among them."""
         at = np.unique(np.searchsorted(self.x, np.geomspace(self.x[0], self.x[-1], points) * (1 - 1e-9)))
-        return Curve(name=self.name, x=self.x[at], **{name: getattr(self, name)[:, at] for name in ("right", *AXES)})
+        return Curve(name=self.name, x=self.x[at], **{name: getattr(self, name)[:, at] for name in PARTS})
 
     def mean(self, axis: str = "right") -> Floats:
         """Over problems. Shape [points]."""

@@ -4,18 +4,22 @@ A cell whose strategy is `vote`, `best_of` or `tournament` has, for each problem
 curves over k = 1 ... n (:mod:`pondera.allocate.resample`): pass@k, majority@k, best-of-k and weighted votes by each score that the samples
 have (their model's own trust, and whatever verifier scored them), and votes that stop when they are sure. The cost of k samples is what
 they cost when they were recorded: tokens and dollars in proportion, seconds those of the slowest of k that run side by side (one after
-another for a vote that stops).
+another for a vote that stops). A verifier's cost is in proportion too, and only in the curves that need it.
+
+A run that came to no answer has samples without one: it is wrong in every curve.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pondera import parse
 from pondera.allocate import resample
 from pondera.allocate.returns import Curve, Floats, bins
 from pondera.bench.file import Result
@@ -28,17 +32,50 @@ SINGLE = ("cot", "few_shot", "program")  # one sample: a bank of one
 THRESHOLDS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 POINTS = 12
 PASS, MAJORITY, TRUST, ADAPTIVE = "pass@k", "majority@k", "best-of-k by trust", "vote until sure"
+FIFTHS = ("easiest", "second", "third", "fourth", "hardest")
 
-Point = tuple[Floats, Floats, Floats, Floats]  # right, tokens, seconds, usd at each point
+Point = tuple[Floats, Floats, Floats, Floats, Floats]  # right, tokens, seconds, usd and samples at each point
+Prices = Mapping[str, Price]  # by model
 
 
 def is_bank(cell: Cell) -> bool:
     return cell.plan.strategy.split("(")[0].strip() in CHOOSERS + SINGLE
 
 
+def draws(cell: Cell) -> tuple[Any, ...] | None:
+    """How a strategy that only chooses draws its samples: number, sort, temperature, longest. None for one that does more."""
+    strategy: Any = cell.plan.strategy_of()
+    function = getattr(strategy, "func", strategy)
+    if function.__name__ not in CHOOSERS:
+        return None
+    given = {name: one.default for name, one in parse.keywords(function).items()} | getattr(strategy, "keywords", {})
+    return tuple(given[name] for name in ("n", "over", "temperature", "max_tokens"))
+
+
+def scored(cell: Cell) -> bool:
+    """Whether a cell's scores are opinions of whole samples: not those of a tournament's duels, nor of steps."""
+    return not cell.plan.strategy.startswith("tournament") and "process=" not in cell.plan.strategy
+
+
+def model_of(cell: Cell, role: str) -> str:
+    """The model of a role, by name; who has none of its own is the one that thinks."""
+    roles = cell.plan.roles()
+    return roles.get(role, roles["think"])
+
+
+def paid(cell: Cell, result: Result, prices: Prices) -> float:
+    """Dollars of a run: at the prices that are given, and else as they were recorded."""
+    bills = result.figures["by_role"]
+    return sum(_paid(bill, prices.get(model_of(cell, role))) for role, bill in bills.items())
+
+
+def _paid(bill: Mapping[str, float], price: Price | None) -> float:
+    return price.of(int(bill["prompt"]), int(bill["cached"]), int(bill["tokens"])) if price else bill["usd"]
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The samples of one problem: keys, and arrays of shape [n]."""
+    """The samples of one problem: keys (None: no answer), and arrays of shape [n]."""
 
     keys: Sequence[str | None]
     right: NDArray[np.bool_]
@@ -46,107 +83,118 @@ class Pool:
     tokens: Floats
     seconds: Floats
     usd: Floats
-    scores: Mapping[str, Sequence[float | None]]
+    scores: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     problem: str = ""
     judged: Sequence[float] = (0.0, 0.0, 0.0)  # tokens, seconds and dollars of whoever gave the scores, for one sample
 
     @classmethod
-    def of(cls, result: Result, price: Price | None) -> Pool:
+    def of(cls, cell: Cell, result: Result, prices: Prices) -> Pool:
         pool, told = result.pool, result.figures
 
         def column(name: str) -> Floats:
             return np.array([one[name] for one in pool], dtype=float)
 
-        priced = [price.of(one["prompt"], one["cached"], one["tokens"]) for one in pool] if price else column("usd")
-        names = dict.fromkeys(name for one in pool for name in one["scores"])
+        price = prices.get(model_of(cell, "think"))
+        usd, seconds = np.array([_paid(one, price) for one in pool], dtype=float), column("seconds")
+        names = dict.fromkeys(name for one in pool for name in one["scores"]) if scored(cell) else ()
         scores = {name: [one["scores"].get(name) for one in pool] for name in names}
-        right, keys = column("score") >= SURE, [one["key"] for one in pool]
-        usd, seconds = np.asarray(priced, dtype=float), column("seconds")
-        judges = [bill for role, bill in told["by_role"].items() if role not in ("think", "draft")]
-        others = sum(bill["tokens"] for bill in judges), told["seconds"] - seconds.max(), sum(bill["usd"] for bill in judges)
-        judged = [max(0.0, one) / len(pool) for one in others]
-        return cls(keys, right, column("trust"), column("tokens"), seconds, usd, scores, result.problem, judged)
+        judges = [(role, bill) for role, bill in told["by_role"].items() if role not in ("think", "draft")]
+        spent = sum(bill["tokens"] for _, bill in judges), sum(_paid(bill, prices.get(model_of(cell, role))) for role, bill in judges)
+        waited = max(0.0, told["seconds"] - float(seconds.max())) if judges else 0.0
+        judged = [one / len(pool) for one in (spent[0], waited, spent[1])]
+        keys = [one["key"] for one in pool]
+        return cls(keys, column("score") >= SURE, column("trust"), column("tokens"), seconds, usd, scores, result.problem, judged)
+
+    @classmethod
+    def silent(cls, cell: Cell, result: Result, n: int, prices: Prices) -> Pool:
+        """Of a run that came to nothing: its bill in `n` parts."""
+        ones, told = np.ones(n), result.figures
+        costs = ones * told["tokens"] / n, ones * told["seconds"], ones * paid(cell, result, prices) / n
+        return cls([None] * n, np.zeros(n, dtype=bool), ones, *costs, problem=result.problem)
 
     def take(self, some: resample.Ints) -> Pool:
-        keys, scores = [self.keys[i] for i in some], {name: [said[i] for i in some] for name, said in self.scores.items()}
-        return Pool(keys, self.right[some], self.trust[some], self.tokens[some], self.seconds[some], self.usd[some], scores)
+        keys = [self.keys[i] for i in some]
+        return Pool(keys, self.right[some], self.trust[some], self.tokens[some], self.seconds[some], self.usd[some])
 
-    def known(self) -> dict[str, Floats]:
-        """The scores that say something; no opinion is worth the mean of the others."""
-        found = {}
-        for name, said in self.scores.items():
-            given = [score for score in said if score is not None]
-            if given:
-                found[name] = np.array([np.mean(given) if score is None else score for score in said])
-        return found
-
-    def votes(self, weights: Floats | None = None) -> resample.Votes:
+    def votes(self, weights: Sequence[float] | None = None) -> resample.Votes:
         return resample.Votes.of(self.keys, list(self.right), self.trust, weights)
 
 
-def points(pool: Pool, ks: resample.Ints, rng: np.random.Generator) -> dict[str, Point]:
-    """What each way to choose comes to with k samples, k in `ks`; the vote that stops, at each of its thresholds."""
-    n = len(pool.keys)
-    votes = pool.votes()
-    drawn = resample.orders(n, rng)
-    race = votes.race(drawn)
-    at = ks - 1
+def points(pool: Pool, ks: resample.Ints, rng: np.random.Generator, names: Iterable[str] = ()) -> dict[str, Point]:
+    """What each way to choose comes to with k samples, k in `ks`, the scores `names` among them; the vote that stops, at each threshold."""
+    at, votes = ks - 1, pool.votes()
+    drawn = resample.orders(len(pool.keys), rng)
     cost = (ks * pool.tokens.mean(), resample.slowest(pool.seconds)[at], ks * pool.usd.mean())
-    judged = tuple(one + ks * more for one, more in zip(cost, pool.judged, strict=True))
+    judged = [one + ks * more for one, more in zip(cost, pool.judged, strict=True)]
     answered = np.array([key is not None for key in pool.keys])
-    trust = np.where(answered, pool.trust, -1.0)  # as in best_of: who has no answer is chosen only among those who have none
-    found = {PASS: resample.passed(list(pool.right)), MAJORITY: resample.majority(votes, race), TRUST: resample.best(pool.right, trust)}
-    told: dict[str, Point] = {name: (value[at], *cost) for name, value in found.items()}
-    for name, scores in pool.known().items():
-        weighted = pool.votes(np.maximum(scores, 0.0))
-        best = resample.best(pool.right, np.where(answered, scores, scores.min() - 1))
-        told[f"best-of-k by {name}"] = (best[at], *judged)
-        told[f"weighted vote by {name}"] = (resample.majority(weighted, weighted.race(drawn))[at], *judged)
-    right, used = resample.adaptive(votes, race, THRESHOLDS)
-    return told | {ADAPTIVE: (right, used * pool.tokens.mean(), used * pool.seconds.mean(), used * pool.usd.mean())}
+    majority, right, used = resample.sway(votes, drawn, THRESHOLDS)
+    trusted = resample.best(pool.right, resample.ranks(answered, pool.trust))
+    found = {PASS: resample.passed(list(pool.right)), MAJORITY: majority, TRUST: trusted}
+    told: dict[str, Point] = {name: (value[at], *cost, ks.astype(float)) for name, value in found.items()}
+    for name in names:
+        best, vote = _by(pool, pool.scores.get(name, ()), drawn, answered, majority)
+        told |= {label: (value[at], judged[0], judged[1], judged[2], ks.astype(float)) for label, value in (
+            (f"best-of-k by {name}", best), (f"weighted vote by {name}", vote))}  # fmt: skip
+    costs = (used * pool.tokens.mean(), used * pool.seconds.mean(), used * pool.usd.mean())
+    return told | {ADAPTIVE: (right, *costs, used)}
+
+
+def _by(
+    pool: Pool, said: Sequence[float | None], drawn: resample.Ints, answered: NDArray[np.bool_], majority: Floats
+) -> tuple[Floats, Floats]:
+    """best-of-k and the weighted vote by a verifier, as the strategies choose: equals by trust; where it has no opinion, the majority."""
+    given = [score for score in said if score is not None]
+    if not given:
+        return majority, majority
+    known = np.array([score is not None for score in said])
+    scores = np.array([np.mean(given) if score is None else score for score in said])
+    best = resample.best(pool.right, resample.ranks(answered, known, scores, pool.trust))
+    return best, resample.sway(pool.votes(list(np.maximum(scores, 0.0))), drawn)[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Bank:
     """The curves of a cell by name, and those of each fifth of the problems by difficulty (majority@k, the easiest first).
 
-    `n` is the number of samples a problem, `problems` those that have them, by their prints, in the order of the curves' rows, and `short`
-    how many were left out since they have fewer.
+    `n` is the number of samples a problem, `problems` those that have them, by their prints, in the order of the curves' rows, and `others`
+    how many were left out since they have another number of them.
     """
 
     cell: Cell
     n: int
     problems: Sequence[str]
-    short: int
+    others: int
     curves: Mapping[str, Curve]
     fifths: Sequence[Curve]
 
 
-def bank(cell: Cell, results: Iterable[Result], price: Price | None = None, seed: int = 0) -> Bank | None:
+def bank(cell: Cell, results: Iterable[Result], prices: Prices | None = None, seed: int = 0) -> Bank | None:
     """All curves of a cell, None where it has no samples."""
-    pools = [Pool.of(one, price) for one in results if one.state == "done" and one.pool]
-    if not pools:
+    rates, done = prices or {}, [one for one in results if one.state == "done"]
+    sizes = Counter(len(one.pool) for one in done if one.pool)
+    if not sizes:
         return None
-    n = Counter(len(pool.keys) for pool in pools).most_common(1)[0][0]
-    whole = [pool for pool in pools if len(pool.keys) == n]
+    n = sizes.most_common(1)[0][0]
+    whole = [Pool.of(cell, one, rates) if one.pool else Pool.silent(cell, one, n, rates) for one in done if len(one.pool) in (0, n)]
+    names = dict.fromkeys(name for pool in whole for name in pool.scores)
     ks = np.unique(np.round(np.geomspace(1, n, POINTS)).astype(np.int64))
-    told = [points(pool, ks, np.random.default_rng((seed, i))) for i, pool in enumerate(whole)]
-    names = [name for name in told[0] if all(name in one for one in told)]
-    made = {name: curve(name, [one[name] for one in told], ks.astype(float)) for name in names}
-    stopped, each = made[ADAPTIVE], made[MAJORITY].tokens[:, :1]  # of one sample
-    made[ADAPTIVE] = replace(stopped, x=(stopped.tokens / np.maximum(each, 1.0)).mean(axis=0))
+    told = [points(pool, ks, np.random.default_rng((seed, i)), names) for i, pool in enumerate(whole)]
+    made = {name: curve(name, [one[name] for one in told]) for name in told[0]}
     fifths = _fifths(whole, seed) if n >= 4 and len(whole) >= 10 else ()
-    return Bank(cell, n, [pool.problem for pool in whole], len(pools) - len(whole), made, fifths)
+    return Bank(cell, n, [pool.problem for pool in whole], len(done) - len(whole), made, fifths)
 
 
-def curve(name: str, told: Sequence[Point], x: Floats) -> Curve:
-    """The points of every problem as a curve."""
-    right, tokens, seconds, usd = (np.array([one[i] for one in told]) for i in range(4))
-    return Curve(name=name, x=x, right=right, tokens=tokens, seconds=seconds, usd=usd)
+def curve(name: str, told: Sequence[Point]) -> Curve:
+    """The points of every problem as a curve, over the mean number of samples."""
+    right, tokens, seconds, usd, samples = (np.array([one[i] for one in told]) for i in range(5))
+    return Curve(name=name, x=samples.mean(axis=0), right=right, tokens=tokens, seconds=seconds, usd=usd, samples=samples)
 
 
 def _fifths(pools: Sequence[Pool], seed: int) -> list[Curve]:
-    """majority@k by difficulty: one half of a problem's samples says how hard it is, the other half is shown, then the other way round."""
+    """majority@k by difficulty: one half of a problem's samples says how hard it is, the other half is shown, then the other way round.
+
+    A problem whose halves fall into two parts is in both with one of them, and one whose halves fall into one is there once, with their mean.
+    """
     rates, told = [], []
     half = len(pools[0].keys) // 2
     ks = np.arange(1, half + 1)
@@ -157,8 +205,17 @@ def _fifths(pools: Sequence[Pool], seed: int) -> list[Curve]:
         for first, second in (halves, halves[::-1]):
             rates.append(first.right.mean())
             told.append(points(second, ks, rng)[MAJORITY])
-    parts = bins(np.array(rates))
-    return [curve(f"{_NAMES[i]} fifth", [told[j] for j in part], ks.astype(float)) for i, part in enumerate(parts)]
+    return [curve(f"{FIFTHS[i]} fifth", _merged(part, told)) for i, part in enumerate(bins(np.array(rates)))]
 
 
-_NAMES = ("easiest", "second", "third", "fourth", "hardest")
+def _merged(part: NDArray[np.intp], told: Sequence[Point]) -> list[Point]:
+    """The points of a part, the two halves of one problem (2i and 2i + 1) as one."""
+    own: dict[int, list[Point]] = {}
+    for j in part:
+        own.setdefault(int(j) // 2, []).append(told[j])
+    return [_mean(halves) for halves in own.values()]
+
+
+def _mean(halves: Sequence[Point]) -> Point:
+    right, tokens, seconds, usd, samples = (np.mean([one[i] for one in halves], axis=0) for i in range(5))
+    return right, tokens, seconds, usd, samples

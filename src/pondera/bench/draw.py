@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,10 @@ class Picture:
         """For a page: its text is text, and its colours are the page's `--ink`, `--faint`, `--c0` ... `--c7`."""
         text = re.sub(r"^.*?(?=<svg)", "", self._save("svg").decode(), flags=re.DOTALL)
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-        text = re.sub(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{self.name}">', text, count=1)
+        label = escape(self.title)
+        text = re.sub(
+            r'<svg[^>]*viewBox="([^"]*)"[^>]*>', lambda m: f'<svg viewBox="{m[1]}" role="img" aria-label="{label}">', text, count=1
+        )
         text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{self.name}-", text)  # ids of one picture must not be another's
         for i, colour in enumerate(LIGHT):
             text = text.replace(colour, f"var(--c{i})")
@@ -55,7 +59,14 @@ class Picture:
             raise BadInput("matplotlib is not here: install it with pip install 'pondera[bench]'.")
         grey = {"axes.edgecolor": FAINT, "grid.color": FAINT}
         ink = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
-        style: Any = {"svg.fonttype": "none", "svg.hashsalt": self.name, "font.size": 10, "legend.fontsize": 9, "legend.frameon": False}
+        style: Any = {
+            "svg.fonttype": "none",
+            "text.parse_math": False,
+            "svg.hashsalt": self.name,
+            "font.size": 10,
+            "legend.fontsize": 9,
+            "legend.frameon": False,
+        }
         style |= {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.linewidth": 0.6}
         with mpl.rc_context(style | grey | ink):
             figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")

@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 
 from pondera.allocate.returns import Curve, Floats, bootstrap, interval, matches
-from pondera.bench.bank import MAJORITY, PASS, TRUST, Bank
+from pondera.bench.bank import MAJORITY, PASS, TRUST, Bank, model_of
 from pondera.bench.file import Result
 from pondera.errors import BadInput
 from pondera.intervals import Interval
-
-ROLES = ("think", "draft", "judge", "reward")
 
 
 def parameters(model: str, given: Mapping[str, float]) -> float:
@@ -45,10 +43,13 @@ class Cost:
     seconds: Floats
 
 
-def cost(results: Sequence[Result], x: Floats, n: int, sizes: Mapping[str, float], judged: bool) -> Cost:
-    """Of `x` samples out of `n`: the first computes the prompt, the others what the cache did not give them. `judged` adds the judges."""
+def cost(results: Sequence[Result], samples: Floats, n: int, sizes: Mapping[str, float], judged: bool) -> Cost:
+    """Of `samples` (shape [problems, points]) out of `n`: the first computes the prompt, the others what the cache did not give them.
+
+    `judged` adds those who judge, in proportion, and their time.
+    """
     flops, uncached, seconds = [], [], []
-    for one in results:
+    for one, x in zip(results, samples, strict=True):
         bills = one.figures["by_role"]
         own, others = bills.get("think", {"tokens": 0, "prompt": 0, "cached": 0}), [r for r in bills if r != "think" and judged]
         first = own["prompt"] / n
@@ -56,9 +57,11 @@ def cost(results: Sequence[Result], x: Floats, n: int, sizes: Mapping[str, float
         grown = x * own["tokens"] / n
         more = sum(sizes[r] * (bills[r]["tokens"] + bills[r]["prompt"] - bills[r]["cached"]) for r in others) * x / n
         bare = sum(sizes[r] * (bills[r]["tokens"] + bills[r]["prompt"]) for r in others) * x / n
-        flops.append(2 * (sizes["think"] * (first + (x - 1) * again + grown) + more))
+        flops.append(2 * (sizes["think"] * (first + np.maximum(x - 1, 0) * again + grown) + more))
         uncached.append(2 * (sizes["think"] * (x * first + grown) + bare))
-        seconds.append(one.figures["seconds"] / one.figures.get("at_once", 1) * x / n)
+        took = max((sample["seconds"] for sample in one.pool), default=one.figures["seconds"])
+        took += max(0.0, one.figures["seconds"] - took) if others else 0.0
+        seconds.append(took / one.figures.get("at_once", 1) * x / n)
     return Cost(np.array(flops), np.array(uncached), np.array(seconds))
 
 
@@ -112,15 +115,17 @@ def exchange(
         raise BadInput("The two models have answered no problems in common: run both on the same ones.")
     rows = [np.array([bank.problems.index(name) for name in common]) for bank in (small, large)]
     mine, theirs = ({one.problem: one for one in some} for some in (smalls, larges))
-    sizes_of = [{r: parameters(spec, given) for r, spec in _models(bank).items()} for bank in (small, large)]
+    sizes_of = [_sizes(bank, results, given) for bank, results in ((small, smalls), (large, larges))]
     one = large.curves[PASS].take(rows[1])
-    dear = cost([theirs[name] for name in common], np.ones(1), large.n, sizes_of[1], False)
+    dear = cost([theirs[name] for name in common], np.ones((len(common), 1)), large.n, sizes_of[1], False)
     drawn = bootstrap(one, seed=seed)
     level, levels = float(one.mean()[0]), drawn.right[:, 0]
     ways = {name: curve.take(rows[0]) for name, curve in small.curves.items() if name != PASS}
     answered = [mine[name] for name in common]
     rates = [_rate(curve, answered, small.n, sizes_of[0], (level, levels), dear, one, seed) for curve in ways.values()]
-    lines = {name: (_cost(curve, curve.x, answered, small.n, sizes_of[0]).flops.mean(axis=0), curve.mean()) for name, curve in ways.items()}
+    lines = {
+        name: (_cost(curve, curve.samples, answered, small.n, sizes_of[0]).flops.mean(axis=0), curve.mean()) for name, curve in ways.items()
+    }
     alone = small.curves[MAJORITY].take(rows[0])
     return Exchange(
         small.cell.plan.model,
@@ -137,10 +142,10 @@ def exchange(
     )
 
 
-def _models(bank: Bank) -> dict[str, str]:
-    """The model of each role; who has none of its own is the one that thinks."""
-    named = bank.cell.plan.roles()
-    return {role: named.get(role, named["think"]) for role in ROLES}
+def _sizes(bank: Bank, results: Sequence[Result], given: Mapping[str, float]) -> dict[str, float]:
+    """Parameters of the model of each role that was asked anything. Raises BadInput."""
+    asked = {"think"} | {role for one in results for role in one.figures["by_role"]}
+    return {role: parameters(model_of(bank.cell, role), given) for role in asked}
 
 
 def _rate(
@@ -161,7 +166,8 @@ def _rate(
     def there(values: Floats) -> float:
         return float(np.interp(x, curve.x, values))
 
-    spent = _cost(curve, np.array([x]), results, n, sizes)
+    drawn = np.array([[there(row)] for row in curve.samples])
+    spent = _cost(curve, drawn, results, n, sizes)
     gaps = np.array([there(row) for row in means.right]) - level[1]
     paid = float(single.mean("usd")[0])
     return Rate(
@@ -172,11 +178,11 @@ def _rate(
         interval(there(curve.mean()) - level[0], gaps),
         float(spent.flops.mean() / dear.flops.mean()),
         float(spent.uncached.mean() / dear.uncached.mean()),
-        float(spent.seconds.mean() / dear.seconds.mean()),
+        float(spent.seconds.mean() / max(float(dear.seconds.mean()), 1e-9)),
         there(curve.mean("usd")) / paid if paid else None,
     )
 
 
-def _cost(curve: Curve, x: Floats, results: Sequence[Result], n: int, sizes: Mapping[str, float]) -> Cost:
+def _cost(curve: Curve, samples: Floats, results: Sequence[Result], n: int, sizes: Mapping[str, float]) -> Cost:
     """Of a curve at points; judges are paid where one gives its scores."""
-    return cost(results, x, n, sizes, " by " in curve.name and curve.name != TRUST)
+    return cost(results, samples, n, sizes, " by " in curve.name and curve.name != TRUST)

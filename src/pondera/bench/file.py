@@ -10,8 +10,9 @@ import contextlib
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pondera.errors import BadInput, LedgerError
 from pondera.plain import question_from_json, question_to_json
 
 VERSION = 1
+BATCH = 1_000  # problems that are noted at once
 _TABLES = """
 CREATE TABLE IF NOT EXISTS bench (version INTEGER);
 CREATE TABLE IF NOT EXISTS tasks (name TEXT PRIMARY KEY, body TEXT);
@@ -53,6 +55,8 @@ class Bench:
     def __init__(self, path: Path, *, new: bool = True) -> None:
         if not new and not path.is_file():
             raise BadInput(f"There is no bench {path}: give a file that `pondera bench run` wrote.")
+        if path.suffix == ".jsonl":
+            raise BadInput(f"{path} would hold JSON Lines, and a bench is a database: name it {path.with_suffix('.db')}.")
         self.path, self.owner = path, uuid.uuid4().hex[:12]
         self._lock = FileLock(self._alive(self.owner))
         try:
@@ -66,9 +70,10 @@ class Bench:
                 names = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
                 if names and "bench" not in names:
                     raise BadInput(f"{path} is no bench: give a file that `pondera bench run` wrote, or a new name.")
-                self.db.executescript(_TABLES)
-                if not names:
-                    self.db.execute("INSERT INTO bench VALUES (?)", (VERSION,))
+                with self._whole():
+                    for statement in _TABLES.split(";"):
+                        self.db.execute(statement)
+                    self.db.execute("INSERT INTO bench SELECT ? WHERE NOT EXISTS (SELECT 1 FROM bench)", (VERSION,))
                 version = self.db.execute("SELECT version FROM bench").fetchone()
                 if version != (VERSION,):
                     raise BadInput(f"{path} was written by another version of Pondera: give a new name.")
@@ -114,25 +119,35 @@ class Bench:
 
     # ------------------------------------------------------------ what is to be done
 
-    def enter(self, name: str, text: str, problems: Iterable[Problem]) -> tuple[int, int]:
-        """Note a task and its problems, as they are now; say how many they are, and how many of them are not what they were.
+    def enter(self, name: str, text: str, problems: Iterable[Problem], whole: bool) -> tuple[int, int, int]:
+        """Note a task and its problems, as they are now; say how many lines they are, how many problems, and how many of these are not what
+        they were.
 
-        A problem that was changed is another one: what came of it before is kept, and counts no more.
-
-        Raises BadInput where the name stands for another task.
+        A problem that was changed is another one: what came of it before is kept, and counts no more. With `whole` these are all problems
+        that the task has, else its first ones. Raises BadInput where the name stands for another task.
         """
-        n, changed = -1, 0
         with self._whole():
             old = self.db.execute("SELECT body FROM tasks WHERE name = ?", (name,)).fetchone()
             if old and old[0] != text:
                 raise BadInput(f"{self.path} knows a task {name!r} that is {old[0]}, not {text}: rename the file, or give a new bench.")
             self.db.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", (name, text))
-            for n, problem in enumerate(problems):
-                told = self.db.execute("SELECT print FROM problems WHERE task = ? AND id = ?", (name, problem.id)).fetchone()
-                changed += bool(told and told[0] != problem.print)
-                row = (name, problem.id, problem.print, n, json.dumps(_problem(problem), default=str))
-                self.db.execute("INSERT OR REPLACE INTO problems VALUES (?, ?, ?, ?, ?)", row)
-        return n + 1, changed
+            before = dict(self.db.execute("SELECT id, print FROM problems WHERE task = ? AND n IS NOT NULL", (name,)))
+        known, count, changed = set(before.values()), 0, 0
+        numbered = enumerate(problems)  # read outside of a transaction: others write meanwhile
+        while some := list(islice(numbered, BATCH)):
+            with self._whole():
+                for n, problem in some:
+                    own = problem.print
+                    changed += problem.id in before and own not in known
+                    before.pop(problem.id, None)
+                    row = (name, problem.id, own, n, json.dumps(_problem(problem), default=str))
+                    self.db.execute("INSERT OR REPLACE INTO problems VALUES (?, ?, ?, ?, ?)", row)
+            count += len(some)
+        with self._whole():  # what stood at these places and is not there any more
+            gone = "UPDATE problems SET n = NULL WHERE task = ? AND id = ? AND (? OR n < ?)"
+            self.db.executemany(gone, ((name, one, whole, count) for one in before))
+        query = "SELECT count(DISTINCT print) FROM problems WHERE task = ? AND n < ?"
+        return count, int(self.db.execute(query, (name, count)).fetchone()[0]), changed
 
     def enlist(self, cells: Iterable[Cell]) -> None:
         with self._whole():
@@ -181,6 +196,13 @@ class Bench:
         with self._told():
             self.db.execute("UPDATE runs SET state = ?, owner = '', result = ?, pool = ? WHERE cell = ? AND problem = ?", row)
 
+    def plant(self, cell: str, problem: str, rows: Sequence[ledger.Row]) -> None:
+        """Begin a run's ledger with rows of another's, all or nothing."""
+        run = f"{cell}/{problem}"
+        with self._whole():
+            for n, row in enumerate(rows):
+                self.db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", (run, n, row.kind, row.key, json.dumps(dict(row.body))))
+
     def record(self, cell: str, problem: str) -> ledger.Ledger:
         """The ledger of a run, to be gone on with where it has been begun."""
         run = f"{cell}/{problem}"
@@ -194,9 +216,9 @@ class Bench:
     # ------------------------------------------------------------ what is there
 
     def left(self, cell: Cell, n: int) -> list[str]:
-        """Those of the first `n` problems of a cell's task that are not done, by their prints, in order."""
+        """Those of the first `n` problems of a cell's task that are not done, by their prints, in order; those that failed come last."""
         query = """SELECT p.print FROM problems p LEFT JOIN runs r ON r.problem = p.print AND r.cell = ?
-            WHERE p.task = ? AND p.n < ? AND r.state IS NOT 'done' ORDER BY p.n"""
+            WHERE p.task = ? AND p.n < ? AND r.state IS NOT 'done' GROUP BY p.print ORDER BY r.state IS 'failed', min(p.n)"""
         with self._told():
             return [name for (name,) in self.db.execute(query, (cell.print, cell.task, n))]
 
@@ -205,6 +227,10 @@ class Bench:
         with self._told():
             found = self.db.execute("SELECT state FROM runs WHERE cell = ? AND problem = ?", (cell, problem)).fetchone()
         return str(found[0]) if found else ""
+
+    def failed(self, cell: Cell) -> set[str]:
+        with self._told():
+            return {name for (name,) in self.db.execute("SELECT problem FROM runs WHERE cell = ? AND state = 'failed'", (cell.print,))}
 
     def problem(self, task: str, name: str) -> Problem:
         """A task's problem by its print."""
@@ -224,7 +250,8 @@ class Bench:
     def results(self, cell: Cell, *, pools: bool = True) -> Iterator[Result]:
         """What came of a cell's runs, in the order of the problems; those of problems that were changed since are left out."""
         query = f"""SELECT r.problem, r.state, r.result, {"r.pool" if pools else "NULL"} FROM problems p
-            JOIN runs r ON r.problem = p.print AND r.cell = ? WHERE p.task = ? AND r.state != 'open' ORDER BY p.n"""  # noqa: S608
+            JOIN runs r ON r.problem = p.print AND r.cell = ? WHERE p.task = ? AND p.n IS NOT NULL AND r.state != 'open'
+            GROUP BY p.print ORDER BY min(p.n)"""  # noqa: S608
         with self._told():
             for problem, state, result, pool in self.db.execute(query, (cell.print, cell.task)):
                 yield Result(problem, state, json.loads(result), json.loads(pool) if pool else [])

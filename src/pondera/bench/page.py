@@ -22,6 +22,7 @@ from pondera.intervals import Interval
 from pondera.ledger import Row, tree
 
 LETTERS = 1_500  # of a thought on the page
+DEEPEST = 100  # thoughts below each other on the page
 
 
 def page(bench: Bench, report: Report, options: Options) -> str:
@@ -98,11 +99,11 @@ def _tree(rows: Sequence[Row], right: Mapping[str, bool]) -> Sequence[Node]:
         if node.parent is not None:
             children.setdefault(node.parent.id, []).append(node.id)
 
-    def built(name: str) -> Node:
+    def built(name: str, depth: int = 1) -> Node:
         node = nodes[name]
         verdict = "" if name not in right else ", right" if right[name] else ", wrong"
         head = f"{name}: {node.tool or node.finish}, {node.tokens:,} tokens{verdict}"
         text = "\n\n".join(part for part in (node.said, node.thinking, node.text) if part)
-        return Node(name, head, text, [built(child) for child in children.get(name, ())])
+        return Node(name, head, text, [built(child, depth + 1) for child in children.get(name, ()) if depth < DEEPEST])
 
     return [built(child) for child in children.get("0", ())]

@@ -11,13 +11,15 @@ import numpy as np
 
 from pondera.allocate.returns import Returns, Worth, returns
 from pondera.bench import draw
-from pondera.bench.bank import ADAPTIVE, MAJORITY, PASS, TRUST, Bank, bank, is_bank
+from pondera.bench.bank import ADAPTIVE, MAJORITY, PASS, TRUST, Bank, bank, draws, is_bank
 from pondera.bench.draw import Picture, Single, Spot
 from pondera.bench.exchange import Exchange, exchange, parameters
 from pondera.bench.file import Bench, Result
 from pondera.bench.spec import Cell
 from pondera.bench.summary import summary
 from pondera.errors import BadInput
+from pondera.parse import nearest
+from pondera.plain import digest
 from pondera.thought import Price
 
 MOST = 100  # problems of a cell whose trees are shown
@@ -60,8 +62,13 @@ class Report:
 def gather(bench: Bench, options: Options) -> Report:
     """Read a bench and reckon all that its report shows. Raises BadInput where nothing is done yet."""
     tasks: dict[str, list[Shown]] = {}
-    for cell in bench.cells():
-        if (told := summary(bench, cell))["done"]:
+    cells = bench.cells()
+    known = {text for cell in cells for text in cell.plan.roles().values()}
+    for name in (*options.prices, *options.sizes):
+        if name not in known:
+            raise BadInput(f"{bench.path} has no model {name!r}{nearest(name, dict.fromkeys(known))}; it has: {', '.join(sorted(known))}.")
+    for cell in cells:
+        if (told := summary(bench, cell, options.prices))["done"]:
             tasks.setdefault(cell.task, []).append(_shown(bench, cell, told, options))
     if not tasks:
         raise BadInput(f"{bench.path} has no results yet: run it first, as in pondera bench run --out {bench.path}.")
@@ -72,7 +79,7 @@ def gather(bench: Bench, options: Options) -> Report:
 
 def _shown(bench: Bench, cell: Cell, told: Mapping[str, Any], options: Options) -> Shown:
     results = list(bench.results(cell))
-    made = bank(cell, results, options.prices.get(cell.plan.model), options.seed) if is_bank(cell) else None
+    made = bank(cell, results, options.prices, options.seed) if is_bank(cell) else None
     if made is None or made.n < 2:
         return Shown(cell, told, results, made, {})
     return Shown(cell, told, results, made, {name: returns(one, options.worth, seed=options.seed) for name, one in made.curves.items()})
@@ -82,7 +89,9 @@ def _shown(bench: Bench, cell: Cell, told: Mapping[str, Any], options: Options) 
 
 
 def _file(*parts: str) -> str:
-    return "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts if part)
+    """A name for a file and for what is in it: the letters and digits of what it is of, and a print of the whole, since letters may be all alike."""
+    plain = "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts)
+    return f"{plain[:70].strip('-')}-{digest(parts)[:6]}"
 
 
 def _spots(shown: Sequence[Shown], axis: str) -> Iterator[Spot]:
@@ -145,9 +154,16 @@ def _exchanges(shown: Sequence[Shown], options: Options) -> Iterator[tuple[Excha
     for size, small, mine in sized:
         if not small.returns:
             continue
+        seen = set()
         for larger, large, theirs in sized:
-            if larger > size and set(mine.problems) & set(theirs.problems):
-                made = exchange(mine, small.results, theirs, large.results, options.sizes, options.seed)
+            if (alike := (large.cell.plan.model, repr(draws(large.cell) or large.cell.label))) in seen:
+                continue  # the same samples, chosen from in another way
+            seen.add(alike)
+            if larger > size and len(set(mine.problems) & set(theirs.problems)) > 1:
+                try:
+                    made = exchange(mine, small.results, theirs, large.results, options.sizes, options.seed)
+                except BadInput:  # a judge of unknown size
+                    continue
                 yield made, _exchanged(made, small, large)
 
 

@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Protocol
 
-from pondera import parse
 from pondera.bench import tasks
-from pondera.bench.bank import CHOOSERS
+from pondera.bench.bank import draws, is_bank
 from pondera.bench.file import Bench, Result
 from pondera.bench.spec import Cell, Spec
 from pondera.bench.tasks import Problem, Task
@@ -84,6 +83,7 @@ class Enlisted:
     left: Mapping[str, int]
     tasks: Mapping[str, Task]
     changed: Mapping[str, int]
+    reach: Mapping[str, int]  # lines of each task that are read: a problem may stand on several
 
 
 def enlist(bench: Bench, spec: Spec) -> Enlisted:
@@ -91,23 +91,25 @@ def enlist(bench: Bench, spec: Spec) -> Enlisted:
     found: dict[str, Task] = {}
     counts: dict[str, int] = {}
     changed: dict[str, int] = {}
+    reach: dict[str, int] = {}
     for text in spec.tasks:
         one = tasks.task(text)
         if one.name in found:
             raise BadInput(f"Two tasks are named {one.name!r}: give one of them another name, as in file(path=..., name='other').")
         found[one.name] = one
-        counts[one.name], changed[one.name] = bench.enter(one.name, one.text, tasks.first(spec.n, one.problems))
+        read = bench.enter(one.name, one.text, tasks.first(spec.n, one.problems), not spec.n)
+        reach[one.name], counts[one.name], changed[one.name] = read
     cells = list(spec.cells(tuple(found)))
     bench.enlist(cells)
-    left = {cell.print: len(bench.left(cell, counts[cell.task])) for cell in cells}
-    return Enlisted(cells, counts, left, found, changed)
+    left = {cell.print: len(bench.left(cell, reach[cell.task])) for cell in cells}
+    return Enlisted(cells, counts, left, found, changed, reach)
 
 
 async def run(bench: Bench, spec: Spec, listed: Enlisted, thinker: Thinker, watch: Watch) -> None:
     """Do what is left. Raises what ended it: ModelUnavailable and the like, LedgerError, BadInput from a scorer."""
     for cell in listed.cells:
         watch(cell)
-        await _Cell(bench, cell, listed.tasks[cell.task], thinker, watch).run(listed.problems[cell.task], spec.at_once)
+        await _Cell(bench, cell, listed.tasks[cell.task], thinker, watch).run(listed.reach[cell.task], spec.at_once)
 
 
 @dataclass(eq=False, slots=True)
@@ -118,23 +120,25 @@ class _Cell:
     thinker: Thinker
     watch: Watch
     tried: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)  # failed the last time: that they do again tells nothing new
     failed: int = 0  # one after another
     at_once: int = 1
 
     async def run(self, n: int, at_once: int) -> None:
-        self.at_once = at_once
+        self.known = self.bench.failed(self.cell)
         while left := [name for name in self.bench.left(self.cell, n) if name not in self.tried]:
+            self.at_once = min(at_once, len(left))
             before = len(self.tried)
             queue = iter(left)
 
             async def worker(queue: Any = queue) -> None:
                 for name in queue:
-                    if self.bench.claim(self.cell.print, name):
+                    if name not in self.tried and self.bench.claim(self.cell.print, name):
                         await self._one(name)
 
             try:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(min(at_once, len(left))):
+                    for _ in range(self.at_once):
                         group.create_task(worker())
             except BaseExceptionGroup as errors:  # one sentence is enough: the first
                 raise errors.exceptions[0]
@@ -151,15 +155,16 @@ class _Cell:
         self.tried.add(name)
         self.bench.save(self.cell.print, result)
         self.watch(result)
-        self.failed = self.failed + 1 if result.state == "failed" else 0
+        if result.state == "done" or name not in self.known:
+            self.failed = self.failed + 1 if result.state == "failed" else 0
         if self.failed >= FAILURES:
             raise ModelUnavailable(f"{self.failed} problems failed one after another, so the bench has ended: {result.figures['error']}")
 
     async def _result(self, name: str, problem: Problem) -> Result:
+        if not self.bench.rows(self.cell.print, name) and (shared := self._shared(name)):
+            self.bench.plant(self.cell.print, name, shared)
         record = self.bench.record(self.cell.print, name)
         try:
-            if not record.rows:
-                self._share(record, name)
             if not _complete(record.rows):
                 await self.thinker.think(self.cell, problem.question, int(digest((self.cell.seed, name)), 16) >> 1, record)
         except NoAnswer:  # the budget was too small for one: an outcome
@@ -170,43 +175,35 @@ class _Cell:
             return Result(name, "failed", _figures(record.rows) | {"error": f"{type(error).__name__}: {error}"})
         finally:
             record.close()
-        pool, answer = _pool(record.rows), _last(record.rows, "answer")
-        reply = answer["text"] if answer and answer["key"] is not None else ""
+        pool, answer = _pool(record.rows, is_bank(self.cell)), _last(record.rows, "answer")
+        reply = answer["text"] if answer and not tree(record.rows)[answer["node"]].cut else ""
         texts = [reply, *(one.pop("text") for one in pool)]
-        distinct = list(dict.fromkeys(texts))
+        distinct = [text for text in dict.fromkeys(texts) if text]
         scores = dict(zip(distinct, await self.task.check(problem, distinct), strict=True)) | {"": 0.0}
         for one, text in zip(pool, texts[1:], strict=True):
             one["score"] = scores[text]
-        told = {k: answer[k] for k in ("key", "confidence", "stopped")} if answer else {"key": None, "stopped": "budget"}
+        stopped = (_last(record.rows, "stop") or {"why": "budget"})["why"]
+        told = {k: answer[k] for k in ("key", "confidence", "stopped")} if answer else {"key": None, "stopped": stopped}
         return Result(name, "done", _figures(record.rows) | told | {"right": scores[reply], "at_once": self.at_once}, pool)
 
-    def _share(self, record: Ledger, name: str) -> None:
-        """Begin a record with the samples that another way to choose has drawn alike for this problem."""
-        for other in self.bench.cells() if draws(self.cell) else ():
-            alike = other.print != self.cell.print and _drawer(other) == _drawer(self.cell)
-            if alike and self.bench.state(other.print, name) == "done":
+    def _shared(self, name: str) -> list[Row]:
+        """The samples that another way to choose has drawn alike for this problem, as the beginning of a ledger."""
+        mine = _drawer(self.cell)
+        if mine is None or not math.isinf(self.cell.budget.seconds):  # what was drawn in time is no measure of what would be
+            return []
+        for other in self.bench.cells():
+            if other.print != self.cell.print and _drawer(other) == mine and self.bench.state(other.print, name) == "done":
                 rows = self.bench.rows(other.print, name)
-                origin = {"origin": self.cell.plan.origin()}
-                record.append("run", "0", {**rows[0].body, **origin})
-                for row in rows:
-                    if row.kind == "sample" and row.body["by"] == "think" and row.body["status"] == "answered":
-                        record.append("sample", row.key, {**row.body, "at": 0.0, "from": other.print})
-                record.append("resume", "0", {})
-                return
+                begun = Row("run", "0", {**rows[0].body, "origin": self.cell.plan.origin()})
+                drawn = [row for row in rows if row.kind == "sample" and (row.body["by"], row.body["status"]) == ("think", "answered")]
+                return [begun, *(Row("sample", row.key, {**row.body, "at": 0.0, "from": other.print}) for row in drawn)]
+        return []
 
 
-def draws(cell: Cell) -> tuple[Any, ...] | None:
-    """How a strategy that only chooses draws its samples, None for one that does more."""
-    strategy: Any = cell.plan.strategy_of()
-    function = getattr(strategy, "func", strategy)
-    if function.__name__ not in CHOOSERS:
-        return None
-    given = {name: one.default for name, one in parse.keywords(function).items()} | getattr(strategy, "keywords", {})
-    return tuple(given[name] for name in ("n", "over", "temperature", "max_tokens"))
-
-
-def _drawer(cell: Cell) -> tuple[Any, ...]:
-    return cell.task, cell.plan.model, list(cell.budget.caps()), cell.seed, draws(cell)
+def _drawer(cell: Cell) -> str | None:
+    """How a strategy that only chooses draws its samples, to the letter: 1 and 1.0 are asked differently."""
+    drawn = draws(cell)
+    return None if drawn is None else repr((cell.task, cell.plan.model, list(cell.budget.caps()), cell.seed, drawn))
 
 
 # ---------------------------------------------------------------- folds
@@ -239,14 +236,21 @@ def _figures(rows: Sequence[Row]) -> dict[str, Any]:
     return told | {"shared": shared.tokens, "shared_usd": shared.usd, "seconds": seconds, "by_role": by_role}
 
 
-def _pool(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """What the answer was chosen from: each candidate with its key, scores and trust, and what its path cost."""
+def _pool(rows: Sequence[Row], every: bool) -> list[dict[str, Any]]:
+    """What the answer was chosen from: each candidate with its key, scores and trust, and what its path cost.
+
+    With `every`, samples that came to no candidate, a program that failed, say, are in it too, without an answer.
+    """
     answer = _last(rows, "answer")
-    if answer is None:
-        return []
     nodes = tree(rows)
-    spent = {row.key: row.body["spend"] for row in rows if row.kind == "sample"}
-    return [_candidate(nodes[one["id"]], one, spent) for one in answer["candidates"] if one["id"] in nodes]
+    samples = {row.key: row.body for row in rows if row.kind == "sample" and row.body["by"] == "think" and row.body["status"] == "answered"}
+    said = [one for one in answer["candidates"] if one["id"] in nodes] if answer else []
+    seen = {step.id for one in said for step in nodes[one["id"]].path}
+    if every:
+        bare = {"key": None, "text": "", "scores": {}}
+        said = said + [{"id": key, **bare} for key in samples if key in nodes and key not in seen]
+    spent = {key: body["spend"] for key, body in samples.items()}
+    return [_candidate(nodes[one["id"]], one, spent) for one in said]
 
 
 def _candidate(node: Thought, said: Mapping[str, Any], spent: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -255,7 +259,7 @@ def _candidate(node: Thought, said: Mapping[str, Any], spent: Mapping[str, Mappi
     return {
         "id": node.id,
         "key": said["key"],
-        "text": said["text"] if said["key"] is not None else "",
+        "text": "" if node.cut else said["text"],
         "scores": said["scores"],
         "trust": math.exp(fmean(logprobs)) if logprobs else 1.0,
         "tokens": sum(one.get("answer", 0) + one.get("thinking", 0) for one in path),

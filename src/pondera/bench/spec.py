@@ -40,7 +40,7 @@ class Cell:
     def print(self) -> str:
         """What is asked of which model, in 16 hexadecimal digits. A price changes no answer."""
         origin = {name: text for name, text in self.plan.origin().items() if name != "price"}
-        return digest((self.task, sorted(origin.items()), list(self.budget.caps()), self.seed))
+        return digest((self.task, sorted(origin.items()), [(name, float(cap)) for name, cap in self.budget.caps()], self.seed))
 
     @property
     def label(self) -> str:

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from pondera.bench.bank import Prices, paid
 from pondera.bench.file import Bench
 from pondera.bench.spec import Cell
 from pondera.bench.tasks import SURE
 from pondera.intervals import wilson
 
 
-def summary(bench: Bench, cell: Cell) -> dict[str, Any]:
-    """A cell's figures over its problems, as JSON values."""
+def summary(bench: Bench, cell: Cell, prices: Prices | None = None) -> dict[str, Any]:
+    """A cell's figures over its problems, as JSON values; dollars at `prices`, and else as they were recorded."""
     results = list(bench.results(cell, pools=False))
-    done = [one.figures for one in results if one.state == "done"]
+    whole = [one for one in results if one.state == "done"]
+    done = [one.figures for one in whole]
     failed = [one.figures["error"] for one in results if one.state == "failed"]
     told: dict[str, Any] = {**cell.to_json(), "cell": cell.print, "label": cell.label, "done": len(done), "failed": len(failed)}
     if failed:
@@ -32,5 +34,6 @@ def summary(bench: Bench, cell: Cell) -> dict[str, Any]:
         "high": sure.high,
         "score": float(np.mean([one["right"] for one in done])),
     }
-    told |= {name: sum(one[name] for one in done) / len(done) for name in ("tokens", "judging", "prompt", "cached", "calls", "usd")}
+    told |= {name: sum(one[name] for one in done) / len(done) for name in ("tokens", "judging", "prompt", "cached", "calls")}
+    told["usd"] = sum(paid(cell, one, prices or {}) for one in whole) / len(done)
     return told | {"seconds": float(np.median(took)), "seconds_95": float(np.percentile(took, 95))}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +18,29 @@ Table = Mapping[str, Sequence[Any]]
 
 
 def write(report: Report, folder: Path) -> list[Path]:
-    """Each table as CSV and as Parquet in a folder. Raises BadInput where pyarrow is not there, OSError where it cannot be written."""
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError:
+    """Each table as CSV and as Parquet in a folder. Raises BadInput where that cannot be."""
+    if not find_spec("pyarrow"):
         raise BadInput("pyarrow is not here: install it with pip install 'pondera[bench]'.")
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, table in tables(report).items():
-        if not table:
-            continue
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            out = csv.writer(file)
-            out.writerow(table)
-            out.writerows(zip(*table.values(), strict=True))
-        parquet.write_table(pa.table(dict(table)), folder / f"{name}.parquet")
-        written += [folder / f"{name}.csv", folder / f"{name}.parquet"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables(report).items():
+            written += _written(folder, name, table) if table else []
+    except OSError as error:
+        raise BadInput(f"The tables cannot be written to {folder} ({error.strerror}): give another folder.")
     return written
+
+
+def _written(folder: Path, name: str, table: Table) -> list[Path]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow(table)
+        out.writerows(zip(*table.values(), strict=True))
+    parquet.write_table(pa.table(dict(table)), folder / f"{name}.parquet")
+    return [folder / f"{name}.csv", folder / f"{name}.parquet"]
 
 
 def tables(report: Report) -> dict[str, Table]:
@@ -49,7 +56,7 @@ def tables(report: Report) -> dict[str, Table]:
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> Table:
     names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
+    return {name: [_plain(row.get(name)) for row in rows] for name in names}
 
 
 def _whose(cell: Cell) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def _answers(shown: Shown) -> Iterator[dict[str, Any]]:
 def rates(made: Exchange) -> Iterator[dict[str, Any]]:
     for rate in made.rates:
         at = rate.samples
-        where = {"samples": at and at.value, "samples_low": at and at.low, "samples_high": at and at.high}
+        where = {"samples": at and at.value, "samples_low": at and at.low, "samples_high": _finite(at and at.high)}
         told = {
             "accuracy": rate.accuracy,
             "single": made.single.value,
@@ -88,3 +95,13 @@ def rates(made: Exchange) -> Iterator[dict[str, Any]]:
         }
         costs = {"flops": rate.flops, "flops_uncached": rate.uncached, "seconds": rate.seconds, "usd": rate.usd}
         yield {"task": made.task, "small": made.small, "samples_of": made.way, "large": made.large, "way": rate.way} | where | told | costs
+
+
+def _finite(value: float | None) -> float | None:
+    """None for what is beyond what was measured: JSON knows no infinity."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    """Half of a surrogate pair, as models may give, is no text that a file can hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

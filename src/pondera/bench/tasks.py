@@ -139,12 +139,15 @@ def scorer_of(text: str) -> Scorer:
 # ---------------------------------------------------------------- files
 
 
-def file(*, path: str = "", name: str = "", kind: str = "math", scorer: str = "") -> Task:
-    """A file of problems, JSON Lines. `name` is the file's, if none is given; `scorer` is FILE.py:FUNCTION."""
+def file(*, path: str = "", name: str = "", kind: str = "", scorer: str = "") -> Task:
+    """A file of problems, JSON Lines. `name` is the file's, if none is given; `scorer` is FILE.py:FUNCTION.
+
+    `kind` is what answers are compared as: "math" if it is not given, and "exact" where tests or a scorer grade.
+    """
     if not path:
         raise BadInput("The task `file` needs a path, as in file(path='problems.jsonl').")
     check = partial(scored, scorer_of(scorer)) if scorer else graded
-    text = ", ".join(part for part in (Path(path).name, kind, scorer) if part)
+    text = ", ".join(part for part in (Path(path).name, kind or "math", scorer) if part)
     return Task(name or Path(path).stem, text, partial(_read, Path(path), _kind(kind), bool(scorer)), check)
 
 
@@ -153,13 +156,15 @@ def first(n: int, read: Callable[[], Iterator[Problem]]) -> Iterator[Problem]:
     return islice(read(), n or None)
 
 
-def _kind(kind: str) -> Kind:
+def _kind(kind: str) -> Kind | None:
+    if not kind:
+        return None
     if kind not in get_args(Kind):
         raise BadInput(f"kind={kind!r}: answers are compared as {', '.join(get_args(Kind))}.")
     return kind  # type: ignore[return-value]
 
 
-def _read(path: Path, kind: Kind, free: bool) -> Iterator[Problem]:
+def _read(path: Path, kind: Kind | None, free: bool) -> Iterator[Problem]:
     """The problems of a file, a line at a time. Raises BadInput, with the line, for what is not as it should be."""
     seen: dict[str, int] = {}
     try:
@@ -186,9 +191,10 @@ def _object(line: bytes, where: str) -> Row:
     return row
 
 
-def problem_of(row: Row, where: str, number: str, kind: Kind, free: bool = False) -> Problem:
+def problem_of(row: Row, where: str, number: str, kind: Kind | None = None, free: bool = False) -> Problem:
     """A row as a problem; `free` ones need no gold answer. Raises BadInput, which begins with `where`."""
-    question, gold, tests, own = row.get("question"), row.get("answer", ""), row.get("tests", ""), row.get("kind", kind)
+    question, gold, tests, name = row.get("question"), row.get("answer", ""), row.get("tests", ""), row.get("id")
+    own = row.get("kind") or kind or ("exact" if tests or free else "math")
     if not isinstance(question, str) or not question.strip():
         raise BadInput(f"{where}: `question` is missing, or no text.")
     if isinstance(tests, list):
@@ -198,13 +204,20 @@ def problem_of(row: Row, where: str, number: str, kind: Kind, free: bool = False
     plain = not isinstance(gold, bool) and isinstance(gold, str | int | float) and bool(str(gold).strip())
     if not plain and not (isinstance(tests, str) and tests.strip()) and not free:
         raise BadInput(f"{where}: `answer` is missing, or no text or number (and there are no `tests`).")
-    if plain and not tests and own == "math" and not free and math.canonical(math.literal(str(gold)) or str(gold)) is None:
+    if plain and not tests and not free and not _holds(own, str(gold)):
         raise BadInput(f"{where}: the answer {str(gold)[:80]!r} holds none that could be compared.")
     try:
         asked = Question.of(question, kind=own)
     except BadInput as error:
         raise BadInput(f"{where}: {error}")
-    return Problem(str(row.get("id", number)), asked, str(gold) if plain else "", str(tests), row)
+    return Problem(number if name is None else str(name), asked, str(gold) if plain else "", str(tests), row)
+
+
+def _holds(kind: Kind, gold: str) -> bool:
+    """Whether a gold answer can be compared."""
+    if kind == "math":
+        return math.canonical(math.literal(gold) or gold) is not None
+    return answers(kind, [gold]) != [None]
 
 
 # ---------------------------------------------------------------- generators
@@ -234,7 +247,10 @@ def gym(*, name: str = "gsm_symbolic", n: int = 50, seed: int = 42) -> Task:
             yield Problem(f"{name}-{seed}-{i}", Question.of(entry["question"], kind=kind), gold, row={"index": i})
 
     def score(row: Row, reply: str) -> float:
-        return float(made.score_answer(answer=reply, entry=made[row["index"]]))
+        try:
+            return float(made.score_answer(answer=reply, entry=made[row["index"]]))
+        except Exception:  # several of its scorers fail on what is no answer to their problem: it is none
+            return 0.0
 
     async def check(problem: Problem, replies: Sequence[str]) -> list[float]:
         said = answers(problem.question.kind, replies)

@@ -187,6 +187,8 @@ def report(
 
     options = Options(worth=_worth(value, error_cost, latency_cost), prices=_prices(price), sizes=_sizes(parameters), problems=problems)
     place = out or file.with_suffix(".html")
+    if place.resolve() == file.resolve():
+        raise BadInput(f"--out {place} is the bench itself: give the page another name, such as {file.with_suffix('.html')}.")
     with Bench(file, new=False) as bench:
         made = gather(bench, options)
         _write(place, page.page(bench, made, options).encode("utf-8", "replace"))

@@ -193,7 +193,7 @@ def curve(name: str, told: Sequence[Point]) -> Curve:
 def _fifths(pools: Sequence[Pool], seed: int) -> list[Curve]:
     """majority@k by difficulty: one half of a problem's samples says how hard it is, the other half is shown, then the other way round.
 
-    A problem whose halves fall into two parts is in both with one of them, and one whose halves fall into one is there once, with their mean.
+    A problem whose halves fall into two parts is in both, and one whose halves fall into one part is there once, with their mean.
     """
     rates, told = [], []
     half = len(pools[0].keys) // 2

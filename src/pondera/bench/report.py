@@ -89,7 +89,7 @@ def _shown(bench: Bench, cell: Cell, told: Mapping[str, Any], options: Options) 
 
 
 def _file(*parts: str) -> str:
-    """A name for a file and for what is in it: the letters and digits of what it is of, and a print of the whole, since letters may be all alike."""
+    """A name for a file: the letters and digits of what it is of, and a print of the whole, since letters may be all alike."""
     plain = "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts)
     return f"{plain[:70].strip('-')}-{digest(parts)[:6]}"
 

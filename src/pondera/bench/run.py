@@ -247,7 +247,7 @@ def _pool(rows: Sequence[Row], every: bool) -> list[dict[str, Any]]:
     said = [one for one in answer["candidates"] if one["id"] in nodes] if answer else []
     seen = {step.id for one in said for step in nodes[one["id"]].path}
     if every:
-        bare = {"key": None, "text": "", "scores": {}}
+        bare: dict[str, Any] = {"key": None, "text": "", "scores": {}}
         said = said + [{"id": key, **bare} for key in samples if key in nodes and key not in seen]
     spent = {key: body["spend"] for key, body in samples.items()}
     return [_candidate(nodes[one["id"]], one, spent) for one in said]

@@ -85,7 +85,7 @@ def _answers(shown: Shown) -> Iterator[dict[str, Any]]:
 def rates(made: Exchange) -> Iterator[dict[str, Any]]:
     for rate in made.rates:
         at = rate.samples
-        where = {"samples": at and at.value, "samples_low": at and at.low, "samples_high": _finite(at and at.high)}
+        where = {"samples": at and at.value, "samples_low": at and at.low, "samples_high": _finite(at.high if at else None)}
         told = {
             "accuracy": rate.accuracy,
             "single": made.single.value,

@@ -16,6 +16,7 @@ import asyncio
 import importlib.util
 import json
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -226,8 +227,10 @@ def _holds(kind: Kind, gold: str) -> bool:
 def gym(*, name: str = "gsm_symbolic", n: int = 50, seed: int = 42) -> Task:
     """`n` problems that one of reasoning-gym's generators makes, graded by its own scorer."""
     try:
-        import reasoning_gym
-        from reasoning_gym.factory import DATASETS
+        with warnings.catch_warnings():  # of Python, when it first compiles what that library depends on
+            warnings.simplefilter("ignore", SyntaxWarning)
+            import reasoning_gym
+            from reasoning_gym.factory import DATASETS
     except ImportError:
         raise BadInput("reasoning-gym is not here: install it with pip install 'pondera[bench]', or give a file of problems.")
     if name not in DATASETS:

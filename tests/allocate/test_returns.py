@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pondera.allocate.curve import Curve, Floats, band, bootstrap
 from pondera.allocate.paired import mcnemar, paired
 from pondera.allocate.resample import passed
-from pondera.allocate.returns import Curve, Floats, Worth, band, bins, bootstrap, choose, fit, interval, matches, returns
+from pondera.allocate.returns import Worth, bins, choose, fit, matches, returns
+from pondera.intervals import Interval, spread
 
 near = pytest.approx
 X = np.array([1.0, 2, 4, 8, 16, 32, 64])
@@ -117,8 +119,8 @@ def test_where_a_curve_reaches_a_level() -> None:
 
 
 def test_what_is_no_number_is_left_out_of_an_interval() -> None:
-    assert interval(1.0, np.array([0.5, np.inf, np.nan, 1.5])).high <= 1.5
-    assert interval(1.0, np.array([])) == interval(1.0, np.array([1.0]))
+    assert spread(1.0, np.array([0.5, np.inf, np.nan, 1.5])).high <= 1.5
+    assert spread(1.0, np.array([])) == Interval(1.0, 1.0, 1.0)
 
 
 # ---------------------------------------------------------------- pairs

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pondera.allocate.returns import Floats, interval
-from pondera.intervals import Interval
+from pondera.allocate.curve import Floats
+from pondera.intervals import Interval, mean
 
 FLIPS = 10_000
 DRAWS = 10_000
@@ -35,11 +35,11 @@ class Paired:
 def paired(a: Floats, b: Floats, seed: int = 0) -> Paired:
     """Compare scores from 0 to 1, problem by problem; both of shape [problems], one at least."""
     gap, rng = b - a, np.random.default_rng(seed)
-    drawn = np.concatenate([gap[rng.integers(0, len(gap), (100, len(gap)))].mean(axis=1) for _ in range(DRAWS // 100)])
+    difference = mean(gap, DRAWS, rng)
     only_a, only_b = int((gap < 0).sum()), int((gap > 0).sum())
     plain = bool(np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all())
     p = mcnemar(only_a, only_b) if plain else _flips(gap, rng)
-    return Paired(len(gap), float(a.mean()), float(b.mean()), interval(float(gap.mean()), drawn), p, only_a, only_b)
+    return Paired(len(gap), float(a.mean()), float(b.mean()), difference, p, only_a, only_b)
 
 
 def mcnemar(b: int, c: int) -> float:

@@ -1,6 +1,6 @@
 r"""The returns of thinking: what accuracy does as more is spent, where its curve bends, and where it ends.
 
-A :class:`Curve` is accuracy and costs by problem and point (a number of samples, or a budget). Three forms are fitted to the mean over
+Three forms are fitted to the mean over
 problems, each by least squares in closed form on a grid of exponents, so that a bootstrap of a thousand draws is one matrix product:
 
 - ``log``: :math:`a + b \ln x`. It has no ceiling.
@@ -18,109 +18,20 @@ buys a dollar's worth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pondera.intervals import Interval, Z
-
-Floats = NDArray[np.float64]
+from pondera.allocate.curve import DRAWS, Curve, Floats, Means, band, bootstrap
+from pondera.intervals import Interval, spread
 
 FORMS = ("log", "power", "monkeys")
 EXPONENTS = np.geomspace(0.05, 3.0, 48)
-DRAWS = 1_000
 FOLDS = 5
 REACH = 4.0  # times the highest measured point: as far as a bend is looked for
 LEAST = 3  # points that a form can be fitted to
-NORMAL = NormalDist()
-AXES = ("tokens", "seconds", "usd")
-PARTS = ("right", *AXES, "samples")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """What a way to think comes to at each of its points, problem by problem.
-
-    `x` are the points (samples, or tokens allowed), shape [points], rising. `right` (0 to 1), `tokens` (generated), `seconds` and `usd`
-    (of the whole answer), and `samples` that are drawn, have the shape [problems, points].
-    """
-
-    name: str
-    x: Floats
-    right: Floats
-    tokens: Floats
-    seconds: Floats
-    usd: Floats
-    samples: Floats
-
-    def take(self, problems: NDArray[np.intp] | NDArray[np.bool_]) -> Curve:
-        """The same of some problems."""
-        cut = {name: getattr(self, name)[problems] for name in PARTS}
-        return Curve(name=self.name, x=self.x, **cut)
-
-    def thin(self, points: int = 12) -> Curve:
-        """At most so many points, evenly apart in the logarithm, first and last among them."""
-        at = np.unique(np.searchsorted(self.x, np.geomspace(self.x[0], self.x[-1], points) * (1 - 1e-9)))
-        return Curve(name=self.name, x=self.x[at], **{name: getattr(self, name)[:, at] for name in PARTS})
-
-    def mean(self, axis: str = "right") -> Floats:
-        """Over problems. Shape [points]."""
-        found: Floats = getattr(self, axis).mean(axis=0)
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """The means of a curve in each draw of a bootstrap over problems. Shapes [draws, points]."""
-
-    right: Floats
-    tokens: Floats
-    seconds: Floats
-    usd: Floats
-
-
-def bootstrap(curve: Curve, draws: int = DRAWS, seed: int = 0) -> Means:
-    """Problems drawn with replacement, again and again; curves with equal problems and seed are drawn alike, and so can be compared."""
-    parts = [getattr(curve, name) for name in ("right", *AXES)]
-    rows = [np.concatenate([w @ part for w in _weights(len(curve.right), draws, seed)]) for part in parts]
-    return Means(*rows)
-
-
-def _weights(problems: int, draws: int, seed: int, room: int = 4_000_000) -> Iterator[Floats]:
-    """The share of each problem in each draw, in batches that fit into memory."""
-    rng = np.random.default_rng(seed)
-    size = max(1, room // problems)
-    for start in range(0, draws, size):
-        some = [np.bincount(rng.integers(0, problems, problems), minlength=problems) for _ in range(min(size, draws - start))]
-        yield np.array(some) / problems
-
-
-def interval(value: float, drawn: Floats) -> Interval:
-    """A value and the percentiles of its draws, those that are no number left out."""
-    known = drawn[np.isfinite(drawn)]
-    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (value, value)
-    return Interval(float(value), float(min(low, value)), float(max(high, value)))
-
-
-def band(curve: Curve, means: Means) -> list[Interval]:
-    """Accuracy at each point, with its interval: percentiles of the bootstrap, corrected for bias and for the skew that means near 0 and 1
-    have (BCa, Efron 1987, doi 10.1080/01621459.1987.10478410)."""
-    return [_corrected(values, drawn) for values, drawn in zip(curve.right.T, means.right.T, strict=True)]
-
-
-def _corrected(values: Floats, drawn: Floats) -> Interval:
-    mean, off = float(values.mean()), values - values.mean()
-    spread = float((off**2).sum())
-    below = float((drawn < mean).mean() + (drawn == mean).mean() / 2)
-    if spread < 1e-12 or not 0 < below < 1:
-        return interval(mean, drawn)
-    shift, lean = NORMAL.inv_cdf(below), float((off**3).sum()) / (6 * spread**1.5)
-    ends = [100 * NORMAL.cdf(shift + (shift + z) / (1 - lean * (shift + z))) for z in (-Z, Z)]
-    low, high = np.percentile(drawn, ends)
-    return Interval(mean, float(min(low, mean)), float(max(high, mean)))
 
 
 # ---------------------------------------------------------------- fits
@@ -250,7 +161,7 @@ def returns(curve: Curve, worth: Worth | None = None, draws: int = DRAWS, seed: 
         return Returns(thin, band(thin, means), likelihoods, None, None, None)
     fitted = fit(next(iter(likelihoods)), thin.x, np.vstack([thin.mean(), means.right]))
     top = fitted.ceiling
-    ceiling = None if top is None else interval(top[0], top[1:])
+    ceiling = None if top is None else spread(top[0], top[1:])
     return Returns(thin, band(thin, means), likelihoods, fitted, ceiling, _bend(thin, means, fitted, worth) if worth else None)
 
 
@@ -262,7 +173,7 @@ def _bend(curve: Curve, means: Means, fitted: Fit, worth: Worth) -> Bend:
     at = utility.argmax(axis=1)
     rows = np.arange(len(at))
     best, gained = right[rows, at], utility[rows, at] - utility[:, 0]
-    where, there, gain = (interval(column[0], column[1:]) for column in (x[at], best, gained))
+    where, there, gain = (spread(column[0], column[1:]) for column in (x[at], best, gained))
     return Bend(where, there, gain, measured=bool(x[at[0]] <= curve.x[-1]), reached=bool(at[0] < len(x) - 1))
 
 

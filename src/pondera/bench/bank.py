@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from pondera import parse
 from pondera.allocate import resample
-from pondera.allocate.returns import Curve, Floats, bins
+from pondera.allocate.curve import Curve, Floats
+from pondera.allocate.returns import bins
 from pondera.bench.file import Result
 from pondera.bench.spec import Cell
 from pondera.bench.tasks import SURE

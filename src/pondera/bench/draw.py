@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pondera.allocate.returns import Curve, Floats, Returns, band, bootstrap
+from pondera.allocate.curve import Curve, Floats, band, bootstrap
+from pondera.allocate.returns import Returns
 from pondera.errors import BadInput
 
 WIDTH, HEIGHT = 5.6, 3.9  # inches, at 72 points
@@ -152,12 +153,10 @@ def curves(name: str, title: str, found: Sequence[Returns], axis: str = "tokens"
 
     def draw(axes: Any) -> None:
         for i, one in enumerate(found):
-            colour, x = LIGHT[i % len(LIGHT)], one.curve.x if axis == "x" else one.curve.mean(axis)
+            colour, x = LIGHT[i % len(LIGHT)], one.curve.mean(axis)
             low, high = ([getattr(point, end) for point in one.band] for end in ("low", "high"))
             axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
-            axes.plot(
-                x, one.curve.mean(), color=colour, marker=_MARKS[i % len(_MARKS)], markersize=3.5, linewidth=1.6, label=one.curve.name
-            )
+            axes.plot(x, one.curve.mean(), label=one.curve.name, **_line(i))
             if one.bend and one.bend.measured and one.bend.reached:
                 at, right = (float(np.interp(one.bend.x.value, one.curve.x, each)) for each in (x, one.curve.mean()))
                 axes.plot([at], [right], marker="o", markersize=11, fillstyle="none", color=colour, markeredgewidth=1.8)

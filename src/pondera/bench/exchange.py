@@ -5,22 +5,22 @@ Floating-point operations are counted as :math:`2 N (p + g)` for a model of N pa
 2408.03314). Prompt tokens read from a cache cost nothing, and stand beside as if each sample had computed them. The small model's samples
 are thought once and resampled, so p is what their common prompt cost once, and g grows with k; whoever judges is counted with its own N.
 
-Beside it stand seconds of the machine (a problem's time divided by the problems that shared it), joules at a given draw, and dollars.
+Beside it stand seconds of the machine (a problem's time divided by the problems that shared it), and dollars.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from pondera.allocate.returns import Curve, Floats, bootstrap, interval, matches
+from pondera.allocate.curve import Curve, Floats, bootstrap
+from pondera.allocate.returns import matches
 from pondera.bench.bank import MAJORITY, PASS, TRUST, Bank, model_of
 from pondera.bench.file import Result
 from pondera.errors import BadInput
-from pondera.intervals import Interval
+from pondera.intervals import Interval, spread
 
 
 def parameters(model: str, given: Mapping[str, float]) -> float:
@@ -83,9 +83,6 @@ class Rate:
     seconds: float
     usd: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -133,8 +130,8 @@ def exchange(
         large.cell.plan.model,
         small.cell.task,
         len(common),
-        interval(level, levels),
-        interval(float(alone.mean()[0]), bootstrap(alone, seed=seed).right[:, 0]),
+        spread(level, levels),
+        spread(float(alone.mean()[0]), bootstrap(alone, seed=seed).right[:, 0]),
         float(dear.flops.mean()),
         float(dear.seconds.mean()),
         rates,
@@ -175,7 +172,7 @@ def _rate(
         at,
         n,
         there(curve.mean()),
-        interval(there(curve.mean()) - level[0], gaps),
+        spread(there(curve.mean()) - level[0], gaps),
         float(spent.flops.mean() / dear.flops.mean()),
         float(spent.uncached.mean() / dear.uncached.mean()),
         float(spent.seconds.mean() / max(float(dear.seconds.mean()), 1e-9)),

@@ -150,8 +150,8 @@ async def _replayed(bench: Bench, cell: Cell, plan: Plan, budget: Budget, repeat
     """A policy's figures over a cell's problems, as JSON values; a problem where a run failed is left out."""
     import numpy as np
 
-    from pondera.allocate.returns import interval
     from pondera.bench.replay import replay as replayed
+    from pondera.intervals import mean
 
     runs = [one async for one in replayed(bench, cell, plan, budget, repeats)]
     done = [one for one in runs if not one.failed]
@@ -159,8 +159,7 @@ async def _replayed(bench: Bench, cell: Cell, plan: Plan, budget: Budget, repeat
     told |= {"failed": sum(one.failed for one in runs), "error": next((one.error for one in runs if one.error), "")}
     if not done:
         return told
-    right = np.array([one.right for one in done])
-    sure = interval(float(right.mean()), right[np.random.default_rng(0).integers(0, len(right), (1000, len(right)))].mean(axis=1))
+    sure = mean(np.array([one.right for one in done]))
     told |= {"accuracy": sure.value, "low": sure.low, "high": sure.high}
     return told | {name: float(np.mean([getattr(one, name) for one in done])) for name in ("tokens", "calls")}
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pondera.intervals import Interval, wilson
+from pondera.intervals import Interval, mean, spread, wilson
 
 BINS = 10
 LEAST = 10  # samples in a bin of a report, if there are so many
@@ -108,7 +108,8 @@ def auroc(scores: Scores, right: Sequence[bool], questions: Sequence[Any] | None
     groups, place = (np.unique(one, return_inverse=True)[1] for one in (np.arange(len(s)) if alone else q, s))
     n, rng = int(groups.max()) + 1, np.random.default_rng(0)
     drawn = [_above(place, y, rng.multinomial(n, np.full(n, 1 / n))[groups]) for _ in range(RESAMPLES)]
-    return _spread(value, np.array([one for one in drawn if one is not None]))
+    known = [one for one in drawn if one is not None]
+    return spread(value, np.array(known)) if known else Interval(value, 0.0, 1.0)
 
 
 def within(scores: Scores, right: Sequence[bool], questions: Sequence[Any]) -> Interval | None:
@@ -181,13 +182,7 @@ def _above(place: NDArray[Any], y: Floats, weight: NDArray[Any]) -> float | None
 def _mean(values: Floats) -> Interval | None:
     if len(values) < 2:
         return Interval(float(values[0]), 0.0, 1.0) if len(values) else None
-    drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    return _spread(float(values.mean()), values[drawn].mean(axis=1))
-
-
-def _spread(value: float, drawn: Floats) -> Interval:
-    low, high = np.percentile(drawn, (2.5, 97.5)) if len(drawn) else (0.0, 1.0)
-    return Interval(value, min(value, float(low)), max(value, float(high)))
+    return mean(values, RESAMPLES)
 
 
 def _bins(s: Floats, bins: int) -> list[NDArray[Any]]:

@@ -65,6 +65,7 @@ KNOWS: dict[str, set[str]] = {
         "plain",
         "plan",
         "ports",
+        "strategies",  # what they think of a node
         "thought",
         "unit_tests",
         "verifiers",

@@ -233,7 +233,8 @@ def _replay(rows: list[ledger.Row], as_json: bool) -> None:
     record = ledger.Ledger(list(rows))
     question, plan, budget, seed = replayed(record)
     answer = asyncio.run(plan.run({}, budget, seed).solve(question, plan.strategy_of(), ledger=record))
-    spent = next((row.body["spend"]["seconds"] for row in reversed(rows) if row.kind == "answer"), answer.spend.seconds)
+    recorded = ledger.last(rows, "answer")
+    spent = recorded["spend"]["seconds"] if recorded else answer.spend.seconds
     answer = replace(answer, spend=replace(answer.spend, seconds=spent))  # what the run took, not what the replay took
     _print(Job(plan=plan, question=question, budget=budget, seed=seed, ledger=record), answer, as_json)
 

@@ -208,6 +208,20 @@ def reopen(path: str | Path, run: str = "0") -> Ledger:
     return Ledger(rows, _JsonLines(path, _read_lines(path)[1]))
 
 
+def plant(path: str | Path, run: str, rows: Iterable[Row]) -> None:
+    """Begin a run in a SQLite file with rows of another, all of them or none. Raises LedgerError."""
+    store = _Sqlite(Path(path), run)
+    try:
+        store.db.execute("BEGIN IMMEDIATE")
+        for n, row in enumerate(rows):
+            store.append(n, row)
+        store.db.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise LedgerError(f"The ledger {path} cannot be written ({error}): make room; what was written is safe.")
+    finally:
+        store.close()  # what was not committed is as if it had never been
+
+
 def export(rows: Iterable[Row], path: str | Path) -> None:
     """Write rows as JSON Lines."""
     ledger = create(Path(path).with_suffix(".jsonl"))
@@ -217,6 +231,11 @@ def export(rows: Iterable[Row], path: str | Path) -> None:
 
 
 # ---------------------------------------------------------------- folds
+
+
+def last(rows: Sequence[Row], kind: str) -> Mapping[str, Any] | None:
+    """The body of the last row of a kind."""
+    return next((row.body for row in reversed(rows) if row.kind == kind), None)
 
 
 def effective(rows: Sequence[Row]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -14,6 +15,17 @@ from pondera.thought import Message, Question, Spend, Thought
 def digest(value: object) -> str:
     """A value by its `repr`, in 16 hexadecimal digits; a lone surrogate is a character too."""
     return hashlib.blake2b(repr(value).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def json_object(line: bytes, where: str) -> dict[str, Any]:
+    """A line of JSON Lines. Raises BadInput, which begins with `where`."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise BadInput(f"{where}: this is not a JSON object; mend the line, or remove it.")
+    return row
 
 
 def fingerprint(op: object) -> str:

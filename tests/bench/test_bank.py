@@ -20,11 +20,11 @@ from pondera.bench.bank import ADAPTIVE, MAJORITY, PASS, Pool, bank, curve, poin
 from pondera.bench.compare import compare, ways
 from pondera.bench.exchange import exchange
 from pondera.bench.file import Bench, Result
+from pondera.bench.grading import SURE
 from pondera.bench.replay import SPENT, replay
 from pondera.bench.report import Options, gather
 from pondera.bench.spec import Cell
 from pondera.bench.tables import rates, tables, write
-from pondera.bench.tasks import SURE
 from pondera.errors import BadInput
 from pondera.models.fake import Fake
 from pondera.plan import Plan

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from pondera.bench.file import Bench
+from pondera.bench.grading import SURE
 from pondera.bench.run import enlist
 from pondera.bench.spec import Spec
-from pondera.bench.tasks import SURE
 from pondera.errors import BadInput, ModelError, ModelUnavailable
 from pondera.models.fake import Fake
 from pondera.ops import Expand
@@ -302,7 +302,7 @@ def test_reading_problems_holds_nobody_up(tmp_path: Path) -> None:
     """Another process writes while a slow source is read."""
     import sqlite3
 
-    from pondera.bench.tasks import Problem
+    from pondera.bench.grading import Problem
     from pondera.thought import Question
 
     with Bench(tmp_path / "b.db") as bench:

@@ -24,8 +24,8 @@ from pondera.allocate import resample
 from pondera.allocate.curve import Curve, Floats
 from pondera.allocate.returns import bins
 from pondera.bench.file import Result
+from pondera.bench.grading import SURE
 from pondera.bench.spec import Cell
-from pondera.bench.tasks import SURE
 from pondera.thought import Price
 
 CHOOSERS = ("vote", "best_of", "tournament")
@@ -39,23 +39,28 @@ Point = tuple[Floats, Floats, Floats, Floats, Floats]  # right, tokens, seconds,
 Prices = Mapping[str, Price]  # by model
 
 
+def _call(cell: Cell) -> tuple[str, dict[str, Any]]:
+    """A cell's strategy by its name, and all its arguments."""
+    strategy: Any = cell.plan.strategy_of()
+    function = getattr(strategy, "func", strategy)
+    defaults = {name: one.default for name, one in parse.keywords(function).items()}
+    return function.__name__, defaults | getattr(strategy, "keywords", {})
+
+
 def is_bank(cell: Cell) -> bool:
-    return cell.plan.strategy.split("(")[0].strip() in CHOOSERS + SINGLE
+    return _call(cell)[0] in CHOOSERS + SINGLE
 
 
 def draws(cell: Cell) -> tuple[Any, ...] | None:
     """How a strategy that only chooses draws its samples: number, sort, temperature, longest. None for one that does more."""
-    strategy: Any = cell.plan.strategy_of()
-    function = getattr(strategy, "func", strategy)
-    if function.__name__ not in CHOOSERS:
-        return None
-    given = {name: one.default for name, one in parse.keywords(function).items()} | getattr(strategy, "keywords", {})
-    return tuple(given[name] for name in ("n", "over", "temperature", "max_tokens"))
+    name, given = _call(cell)
+    return tuple(given[one] for one in ("n", "over", "temperature", "max_tokens")) if name in CHOOSERS else None
 
 
 def scored(cell: Cell) -> bool:
     """Whether a cell's scores are opinions of whole samples: not those of a tournament's duels, nor of steps."""
-    return not cell.plan.strategy.startswith("tournament") and "process=" not in cell.plan.strategy
+    name, given = _call(cell)
+    return name != "tournament" and not given.get("process")
 
 
 def model_of(cell: Cell, role: str) -> str:
@@ -126,16 +131,17 @@ def points(pool: Pool, ks: resample.Ints, rng: np.random.Generator, names: Itera
     at, votes = ks - 1, pool.votes()
     drawn = resample.orders(len(pool.keys), rng)
     cost = (ks * pool.tokens.mean(), resample.slowest(pool.seconds)[at], ks * pool.usd.mean())
-    judged = [one + ks * more for one, more in zip(cost, pool.judged, strict=True)]
+    tokens, seconds, usd = (one + ks * more for one, more in zip(cost, pool.judged, strict=True))
     answered = np.array([key is not None for key in pool.keys])
     majority, right, used = resample.sway(votes, drawn, THRESHOLDS)
     trusted = resample.best(pool.right, resample.ranks(answered, pool.trust))
     found = {PASS: resample.passed(list(pool.right)), MAJORITY: majority, TRUST: trusted}
-    told: dict[str, Point] = {name: (value[at], *cost, ks.astype(float)) for name, value in found.items()}
+    counts = ks.astype(float)
+    told: dict[str, Point] = {name: (value[at], *cost, counts) for name, value in found.items()}
     for name in names:
         best, vote = _by(pool, pool.scores.get(name, ()), drawn, answered, majority)
-        told |= {label: (value[at], judged[0], judged[1], judged[2], ks.astype(float)) for label, value in (
-            (f"best-of-k by {name}", best), (f"weighted vote by {name}", vote))}  # fmt: skip
+        told[f"best-of-k by {name}"] = (best[at], tokens, seconds, usd, counts)
+        told[f"weighted vote by {name}"] = (vote[at], tokens, seconds, usd, counts)
     costs = (used * pool.tokens.mean(), used * pool.seconds.mean(), used * pool.usd.mean())
     return told | {ADAPTIVE: (right, *costs, used)}
 

@@ -10,7 +10,7 @@ import contextlib
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,8 +19,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pondera import ledger
+from pondera.bench.grading import Problem
 from pondera.bench.spec import Cell
-from pondera.bench.tasks import Problem
 from pondera.errors import BadInput, LedgerError
 from pondera.plain import question_from_json, question_to_json
 
@@ -196,19 +196,13 @@ class Bench:
         with self._told():
             self.db.execute("UPDATE runs SET state = ?, owner = '', result = ?, pool = ? WHERE cell = ? AND problem = ?", row)
 
-    def plant(self, cell: str, problem: str, rows: Sequence[ledger.Row]) -> None:
-        """Begin a run's ledger with rows of another's, all or nothing."""
+    def record(self, cell: str, problem: str, begun: Callable[[], Sequence[ledger.Row]]) -> ledger.Ledger:
+        """The ledger of a run, to be gone on with where it has been begun; a new one begins with the rows that `begun` gives."""
         run = f"{cell}/{problem}"
-        with self._whole():
-            for n, row in enumerate(rows):
-                self.db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", (run, n, row.kind, row.key, json.dumps(dict(row.body))))
-
-    def record(self, cell: str, problem: str) -> ledger.Ledger:
-        """The ledger of a run, to be gone on with where it has been begun."""
-        run = f"{cell}/{problem}"
-        rows = ledger.read(self.path, run)
-        if not rows:
-            return ledger.create(self.path, run)
+        if not ledger.read(self.path, run):
+            if not (rows := begun()):
+                return ledger.create(self.path, run)
+            ledger.plant(self.path, run, rows)
         record = ledger.reopen(self.path, run)
         record.append("resume", "0", {})
         return record
@@ -238,10 +232,6 @@ class Bench:
             found = self.db.execute("SELECT id, body FROM problems WHERE task = ? AND print = ?", (task, name)).fetchone()
         body = json.loads(found[1])
         return Problem(found[0], question_from_json(body["question"]), body["gold"], body["tests"], body["row"])
-
-    def tasks(self) -> dict[str, str]:
-        with self._told():
-            return dict(self.db.execute("SELECT name, body FROM tasks"))
 
     def cells(self) -> list[Cell]:
         with self._told():

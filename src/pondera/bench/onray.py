@@ -17,7 +17,7 @@ from typing import Any
 from pondera import ledger
 from pondera.bench.run import Here
 from pondera.bench.spec import Cell
-from pondera.errors import BadInput, ModelUnavailable, PonderaError
+from pondera.errors import BadInput, ModelUnavailable, PonderaError, named
 from pondera.ledger import Ledger, Row
 from pondera.plain import question_from_json, question_to_json
 from pondera.plan import Plan
@@ -134,8 +134,6 @@ class OnRay:
                 self.busy[node] -= 1
             await self._reread(record, afar)
             if told:
-                from pondera.errors import named
-
                 raise named(*told.split("\n", 1))
             return
         raise ModelUnavailable(f"{TRIES} nodes died one after another while they thought about one problem: look at the cluster.")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pondera import __version__
 from pondera.bench import draw
 from pondera.bench.file import Bench, Result
+from pondera.bench.grading import SURE
 from pondera.bench.report import Options, Report, Shown
 from pondera.bench.spec import Cell
-from pondera.bench.tasks import SURE
 from pondera.errors import BadInput
 from pondera.intervals import Interval
 from pondera.ledger import Row, tree

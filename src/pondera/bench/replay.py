@@ -8,15 +8,15 @@ few of many is judged by all of them. What nobody recorded cannot be replayed, a
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from pondera.bench.file import Bench, Result
+from pondera.bench.grading import Problem, graded
 from pondera.bench.spec import Cell
-from pondera.bench.tasks import graded
 from pondera.errors import ModelError, NoAnswer, PonderaError
-from pondera.ledger import Row, tree
+from pondera.ledger import Row, last, tree
 from pondera.ops import Expand
 from pondera.plain import digest
 from pondera.plan import Plan
@@ -97,35 +97,38 @@ class Replayed:
 
 async def replay(bench: Bench, cell: Cell, plan: Plan, budget: Budget, repeats: int = 8, seed: int = 0) -> AsyncIterator[Replayed]:
     """Run a plan's strategy on what a cell recorded, problem by problem. Raises BadInput for a strategy that is none."""
-    strategy = plan.strategy_of()
     for result in bench.results(cell):
         if result.state == "done":
             problem, rows = bench.problem(cell.task, result.problem), bench.rows(cell.print, result.problem)
             known = _graded(rows, result)
-            rights, tokens, calls, errors = [], [], [], []
-            for turn in range(repeats):
-                model = Recorded(rows, seed + turn)
-                run = plan.run({"think": model}, budget, seed + turn)
-                try:
-                    answer = await run.solve(problem.question, strategy)
-                except NoAnswer:
-                    rights.append(0.0)
-                except PonderaError as error:
-                    errors.append(str(error))
-                else:
-                    if model.missed:  # not this policy's answer, but that of one with fewer samples
-                        errors.append(SPENT)
-                        continue
-                    said = answer.thought.reply if answer.key is not None else ""
-                    rights.append(known[said] if said in known else (await graded(problem, [said]))[0])
-                    tokens.append(answer.spend.tokens)
-                    calls.append(answer.spend.calls)
-            right, spent, asked = (fmean(some) if some else 0.0 for some in (rights, tokens, calls))
-            yield Replayed(result.problem, right, spent, asked, len(errors), errors[-1] if errors else "")
+            turns = [await _turn(plan, budget, problem, rows, known, seed + turn) for turn in range(repeats)]
+            errors = [turn for turn in turns if isinstance(turn, str)]
+            rights = [turn[0] for turn in turns if not isinstance(turn, str)]
+            spends = [turn[1] for turn in turns if not isinstance(turn, str) and turn[1]]
+            means = ([one.tokens for one in spends], [one.calls for one in spends])
+            right, tokens, calls = (fmean(some) if some else 0.0 for some in (rights, *means))
+            yield Replayed(result.problem, right, tokens, calls, len(errors), errors[-1] if errors else "")
+
+
+async def _turn(
+    plan: Plan, budget: Budget, problem: Problem, rows: Sequence[Row], known: Mapping[str, float], seed: int
+) -> tuple[float, Spend | None] | str:
+    """One run on a record: its score and its bill, none where the budget was too small for an answer; or why it came to nothing."""
+    model = Recorded(rows, seed)
+    try:
+        answer = await plan.run({"think": model}, budget, seed).solve(problem.question, plan.strategy_of())
+    except NoAnswer:
+        return 0.0, None
+    except PonderaError as error:
+        return str(error)
+    if model.missed:  # not this policy's answer, but that of one with fewer samples
+        return SPENT
+    said = answer.thought.reply if answer.key is not None else ""
+    return known[said] if said in known else (await graded(problem, [said]))[0], answer.spend
 
 
 def _graded(rows: Sequence[Row], result: Result) -> dict[str, float]:
     """Whether what was recorded is right, by its text, as it was graded then: a scorer of one's own may not be here."""
-    answer = next((row.body for row in reversed(rows) if row.kind == "answer"), None)
+    answer = last(rows, "answer")
     texts = {one["id"]: one["text"] for one in answer["candidates"]} if answer else {}
     return {"": 0.0} | {texts[one["id"]]: one["score"] for one in result.pool if one["id"] in texts and one["key"] is not None}

@@ -23,7 +23,6 @@ from pondera.plain import digest
 from pondera.thought import Price
 
 MOST = 100  # problems of a cell whose trees are shown
-LETTERS = 1_500  # of a thought on the page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +67,9 @@ def gather(bench: Bench, options: Options) -> Report:
         if name not in known:
             raise BadInput(f"{bench.path} has no model {name!r}{nearest(name, dict.fromkeys(known))}; it has: {', '.join(sorted(known))}.")
     for cell in cells:
-        if (told := summary(bench, cell, options.prices))["done"]:
-            tasks.setdefault(cell.task, []).append(_shown(bench, cell, told, options))
+        results = list(bench.results(cell))
+        if (told := summary(cell, results, options.prices))["done"]:
+            tasks.setdefault(cell.task, []).append(_shown(cell, told, results, options))
     if not tasks:
         raise BadInput(f"{bench.path} has no results yet: run it first, as in pondera bench run --out {bench.path}.")
     exchanges = [one for some in tasks.values() for one in _exchanges(some, options)]
@@ -77,8 +77,7 @@ def gather(bench: Bench, options: Options) -> Report:
     return Report(bench.path.stem, tasks, exchanges, pictures, options.worth)
 
 
-def _shown(bench: Bench, cell: Cell, told: Mapping[str, Any], options: Options) -> Shown:
-    results = list(bench.results(cell))
+def _shown(cell: Cell, told: Mapping[str, Any], results: Sequence[Result], options: Options) -> Shown:
     made = bank(cell, results, options.prices, options.seed) if is_bank(cell) else None
     if made is None or made.n < 2:
         return Shown(cell, told, results, made, {})

@@ -16,19 +16,20 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any, Protocol
 
 from pondera.bench import tasks
 from pondera.bench.bank import draws, is_bank
 from pondera.bench.file import Bench, Result
+from pondera.bench.grading import Problem
 from pondera.bench.spec import Cell, Spec
-from pondera.bench.tasks import Problem, Task
+from pondera.bench.tasks import Task
 from pondera.errors import BadInput, LedgerError, ModelUnavailable, NoAnswer, PonderaError, WeightsError, named
-from pondera.ledger import Ledger, Row, bills, tree
+from pondera.ledger import Ledger, Row, bills, last, tree
 from pondera.plain import digest
 from pondera.plan import Plan
 from pondera.ports import Model
+from pondera.strategies.vote import trust
 from pondera.thought import Question, Spend, Thought
 
 FAILURES = 8  # one after another, after which the model is taken for dead
@@ -121,11 +122,14 @@ class _Cell:
     watch: Watch
     tried: set[str] = field(default_factory=set)
     known: set[str] = field(default_factory=set)  # failed the last time: that they do again tells nothing new
+    alike: list[str] = field(default_factory=list)  # cells that draw the same samples
     failed: int = 0  # one after another
     at_once: int = 1
 
     async def run(self, n: int, at_once: int) -> None:
         self.known = self.bench.failed(self.cell)
+        if mine := _drawer(self.cell):
+            self.alike = [one.print for one in self.bench.cells() if one.print != self.cell.print and _drawer(one) == mine]
         while left := [name for name in self.bench.left(self.cell, n) if name not in self.tried]:
             self.at_once = min(at_once, len(left))
             before = len(self.tried)
@@ -161,9 +165,7 @@ class _Cell:
             raise ModelUnavailable(f"{self.failed} problems failed one after another, so the bench has ended: {result.figures['error']}")
 
     async def _result(self, name: str, problem: Problem) -> Result:
-        if not self.bench.rows(self.cell.print, name) and (shared := self._shared(name)):
-            self.bench.plant(self.cell.print, name, shared)
-        record = self.bench.record(self.cell.print, name)
+        record = self.bench.record(self.cell.print, name, lambda: self._shared(name))
         try:
             if not _complete(record.rows):
                 await self.thinker.think(self.cell, problem.question, int(digest((self.cell.seed, name)), 16) >> 1, record)
@@ -175,42 +177,40 @@ class _Cell:
             return Result(name, "failed", _figures(record.rows) | {"error": f"{type(error).__name__}: {error}"})
         finally:
             record.close()
-        pool, answer = _pool(record.rows, is_bank(self.cell)), _last(record.rows, "answer")
+        pool, answer = _pool(record.rows, is_bank(self.cell)), last(record.rows, "answer")
         reply = answer["text"] if answer and not tree(record.rows)[answer["node"]].cut else ""
         texts = [reply, *(one.pop("text") for one in pool)]
         distinct = [text for text in dict.fromkeys(texts) if text]
         scores = dict(zip(distinct, await self.task.check(problem, distinct), strict=True)) | {"": 0.0}
         for one, text in zip(pool, texts[1:], strict=True):
             one["score"] = scores[text]
-        stopped = (_last(record.rows, "stop") or {"why": "budget"})["why"]
+        stopped = (last(record.rows, "stop") or {"why": "budget"})["why"]
         told = {k: answer[k] for k in ("key", "confidence", "stopped")} if answer else {"key": None, "stopped": stopped}
         return Result(name, "done", _figures(record.rows) | told | {"right": scores[reply], "at_once": self.at_once}, pool)
 
     def _shared(self, name: str) -> list[Row]:
         """The samples that another way to choose has drawn alike for this problem, as the beginning of a ledger."""
-        mine = _drawer(self.cell)
-        if mine is None or not math.isinf(self.cell.budget.seconds):  # what was drawn in time is no measure of what would be
-            return []
-        for other in self.bench.cells():
-            if other.print != self.cell.print and _drawer(other) == mine and self.bench.state(other.print, name) == "done":
-                rows = self.bench.rows(other.print, name)
+        for other in self.alike:
+            if self.bench.state(other, name) == "done":
+                rows = self.bench.rows(other, name)
                 begun = Row("run", "0", {**rows[0].body, "origin": self.cell.plan.origin()})
                 drawn = [row for row in rows if row.kind == "sample" and (row.body["by"], row.body["status"]) == ("think", "answered")]
-                return [begun, *(Row("sample", row.key, {**row.body, "at": 0.0, "from": other.print}) for row in drawn)]
+                return [begun, *(Row("sample", row.key, {**row.body, "at": 0.0, "from": other}) for row in drawn)]
         return []
 
 
 def _drawer(cell: Cell) -> str | None:
-    """How a strategy that only chooses draws its samples, to the letter: 1 and 1.0 are asked differently."""
+    """How a strategy that only chooses draws its samples, to the letter: 1 and 1.0 are asked differently.
+
+    None for one that does more, and where time is short: what was drawn in time is no measure of what would be.
+    """
     drawn = draws(cell)
-    return None if drawn is None else repr((cell.task, cell.plan.model, list(cell.budget.caps()), cell.seed, drawn))
+    if drawn is None or not math.isinf(cell.budget.seconds):
+        return None
+    return repr((cell.task, cell.plan.model, list(cell.budget.caps()), cell.seed, drawn))
 
 
 # ---------------------------------------------------------------- folds
-
-
-def _last(rows: Sequence[Row], kind: str) -> Mapping[str, Any] | None:
-    return next((row.body for row in reversed(rows) if row.kind == kind), None)
 
 
 def _complete(rows: Sequence[Row]) -> bool:
@@ -226,7 +226,7 @@ def _complete(rows: Sequence[Row]) -> bool:
 def _figures(rows: Sequence[Row]) -> dict[str, Any]:
     """The bill, by role too, and the seconds that the run took."""
     roles = bills(rows)
-    spend, answer = sum(roles.values(), Spend()), _last(rows, "answer")
+    spend, answer = sum(roles.values(), Spend()), last(rows, "answer")
     seconds = answer["spend"]["seconds"] if answer else max((row.body.get("at", 0.0) for row in rows), default=0.0)
     by_role = {role: {name: getattr(one, name) for name in ("tokens", "prompt", "cached", "usd")} for role, one in roles.items()}
     told = {name: getattr(spend, name) for name in ("tokens", "judging", "prompt", "cached", "calls", "usd")}
@@ -241,7 +241,7 @@ def _pool(rows: Sequence[Row], every: bool) -> list[dict[str, Any]]:
 
     With `every`, samples that came to no candidate, a program that failed, say, are in it too, without an answer.
     """
-    answer = _last(rows, "answer")
+    answer = last(rows, "answer")
     nodes = tree(rows)
     samples = {row.key: row.body for row in rows if row.kind == "sample" and row.body["by"] == "think" and row.body["status"] == "answered"}
     said = [one for one in answer["candidates"] if one["id"] in nodes] if answer else []
@@ -255,13 +255,12 @@ def _pool(rows: Sequence[Row], every: bool) -> list[dict[str, Any]]:
 
 def _candidate(node: Thought, said: Mapping[str, Any], spent: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     path = [spent[step.id] for step in node.path if step.id in spent]
-    logprobs = [p for step in node.path for p in step.logprobs]
     return {
         "id": node.id,
         "key": said["key"],
         "text": "" if node.cut else said["text"],
         "scores": said["scores"],
-        "trust": math.exp(fmean(logprobs)) if logprobs else 1.0,
+        "trust": trust(node),
         "tokens": sum(one.get("answer", 0) + one.get("thinking", 0) for one in path),
         "prompt": sum(one.get("prompt", 0) for one in path),
         "cached": sum(one.get("cached", 0) for one in path),

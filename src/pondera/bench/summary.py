@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pondera.bench.bank import Prices, paid
-from pondera.bench.file import Bench
+from pondera.bench.file import Result
+from pondera.bench.grading import SURE
 from pondera.bench.spec import Cell
-from pondera.bench.tasks import SURE
 from pondera.intervals import wilson
 
 
-def summary(bench: Bench, cell: Cell, prices: Prices | None = None) -> dict[str, Any]:
+def summary(cell: Cell, results: Sequence[Result], prices: Prices | None = None) -> dict[str, Any]:
     """A cell's figures over its problems, as JSON values; dollars at `prices`, and else as they were recorded."""
-    results = list(bench.results(cell, pools=False))
     whole = [one for one in results if one.state == "done"]
     done = [one.figures for one in whole]
     failed = [one.figures["error"] for one in results if one.state == "failed"]

@@ -1,58 +1,32 @@
-"""Tasks: where problems come from, and who says whether an answer is right.
+"""Tasks: where problems come from, and who grades what is said to them.
 
     problems.jsonl                                   a file: `question` and `answer` a line, if wanted `id`, `kind`, `tests`
     file(path='problems.jsonl', kind='exact', scorer='mine.py:score')
     gym(name='gsm_symbolic', n=50, seed=42)          one of reasoning-gym's generators (2025, arXiv 2505.24760), with its scorer
     gsm8k(split='test'), math500, aime24, aime25, amc23      from the model hub, by `datasets`
 
-A reply is right when its answer equals the gold one (:mod:`pondera.verifiers.keys`), when its program passes all of `tests`, or when a
-scorer gives it 1. A scorer of one's own is a Python function `score(row, reply)` that answers a bool or a number from 0 to 1; it is the
-user's code, and trusted.
+How replies are graded is told in :mod:`pondera.bench.grading`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
-import json
-import sys
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from pondera import parse, unit_tests
-from pondera.errors import BadInput, CallFailed
-from pondera.plain import digest
+from pondera import parse
+from pondera.bench.grading import Check, Problem, Row, graded, scored, scorer_of
+from pondera.errors import BadInput
+from pondera.plain import json_object
 from pondera.thought import Kind, Question
 from pondera.verifiers import math
-from pondera.verifiers.keys import answers, grade
+from pondera.verifiers.keys import answers
 
-Row = Mapping[str, Any]
-Scorer = Callable[[Row, str], float]
-Check = Callable[["Problem", Sequence[str]], Awaitable[list[float]]]
-
-SURE = 1 - 1e-6  # the least score that is right
 DEFAULT = "gym(name='gsm_symbolic')"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A question and what it is graded by: `gold` or `tests`. `row` is the whole of what was given, for scorers."""
-
-    id: str
-    question: Question
-    gold: str = ""
-    tests: str = ""
-    row: Row = field(default_factory=dict, compare=False)
-
-    @property
-    def print(self) -> str:
-        """What it asks and how that is graded, in 16 hexadecimal digits."""
-        return digest((self.question, self.gold, self.tests))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,70 +45,6 @@ def task(text: str) -> Task:
         return file(path=text.strip())
     made: Task = parse.call(text, TASKS, "task")()
     return made
-
-
-# ---------------------------------------------------------------- grading
-
-
-async def graded(problem: Problem, replies: Sequence[str]) -> list[float]:
-    """By the gold answer, or by unit tests where the problem has some."""
-    if problem.tests:
-        return list(await asyncio.gather(*(_tested(problem.tests, reply) for reply in replies)))
-    return [float(right) for right in await grade(problem.question, replies, problem.gold)]
-
-
-async def _tested(tests: str, reply: str) -> float:
-    try:
-        told = json.loads(await unit_tests.run(json.dumps({"code": reply, "tests": tests})))
-    except CallFailed:  # no program
-        return 0.0
-    return float(told["passed"] / told["total"])
-
-
-async def scored(scorer: Scorer, problem: Problem, replies: Sequence[str]) -> list[float]:
-    """By a scorer, off the loop: it may take its time. Raises BadInput for one that fails, or answers no number from 0 to 1."""
-
-    def work() -> list[float]:
-        return [_number(scorer, problem, reply) for reply in replies]
-
-    return await asyncio.to_thread(work)
-
-
-def _number(scorer: Scorer, problem: Problem, reply: str) -> float:
-    name = getattr(scorer, "__name__", "scorer")
-    try:
-        score = float(scorer(problem.row, reply))
-    except Exception as error:
-        raise BadInput(f"The scorer {name} failed on problem {problem.id} ({type(error).__name__}: {error}): mend it, and run again.")
-    if not 0.0 <= score <= 1.0:
-        raise BadInput(f"The scorer {name} gave {score} for problem {problem.id}: it must give a bool, or a number from 0 to 1.")
-    return score
-
-
-def scorer_of(text: str) -> Scorer:
-    """The function that `FILE.py:NAME` names. Raises BadInput."""
-    path, _, name = text.rpartition(":")
-    if not path.endswith(".py") or not name.isidentifier():
-        raise BadInput(f"{text!r} names no scorer: write FILE.py:FUNCTION, as in scorer='mine.py:score'.")
-    try:
-        source = Path(path).read_bytes()
-    except OSError as error:
-        raise BadInput(f"The scorer's file {path} cannot be read ({error.strerror}): give the path of a Python file.")
-    module_name = f"pondera_scorer_{digest(source)}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise BadInput(f"The scorer's file {path} fails when it is imported ({type(error).__name__}: {error}): mend it.")
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise BadInput(f"{path} has no function {name}: give the name of one that takes a row and a reply.")
-    scorer: Scorer = found
-    return scorer
 
 
 # ---------------------------------------------------------------- files
@@ -172,24 +82,15 @@ def _read(path: Path, kind: Kind | None, free: bool) -> Iterator[Problem]:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    problem = problem_of(_object(line, f"{path}, line {number}"), f"{path}, line {number}", str(number), kind, free)
+                    where = f"{path}, line {number}"
+                    problem = problem_of(json_object(line, where), where, str(number), kind, free)
                     if (first := seen.setdefault(problem.id, number)) != number:
-                        raise BadInput(f"{path}, line {number}: the id {problem.id!r} is that of line {first} too: give each its own.")
+                        raise BadInput(f"{where}: the id {problem.id!r} is that of line {first} too: give each its own.")
                     yield problem
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}): give a file of problems, in JSON Lines.")
     if not seen:
         raise BadInput(f'{path} is empty: give a problem a line, as in {{"question": "What is 2 + 2?", "answer": "4"}}.')
-
-
-def _object(line: bytes, where: str) -> Row:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise BadInput(f"{where}: this is not a JSON object; mend the line, or remove it.")
-    return row
 
 
 def problem_of(row: Row, where: str, number: str, kind: Kind | None = None, free: bool = False) -> Problem:

@@ -106,7 +106,7 @@ def tasks_() -> None:
 def _results(bench: Bench, cells: Any, as_json: bool) -> None:
     from pondera.bench.summary import summary
 
-    told = [summary(bench, cell) for cell in cells]
+    told = [summary(cell, list(bench.results(cell, pools=False))) for cell in cells]
     if as_json:
         emit(json.dumps(told, indent=2))
         return
@@ -128,14 +128,22 @@ def _grouped(told: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str,
     return groups
 
 
-def _table(title: str, told: Sequence[Mapping[str, Any]]) -> Any:
+def columns(words: Sequence[str], figures: Sequence[str], title: str = "") -> Any:
+    """A table without lines: columns of words, which may fold, and then of figures."""
     from rich.table import Table
 
-    paid = any(one.get("usd") for one in told)
-    table = Table(title=one_line(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("strategy", overflow="fold")
-    for name in ("problems", "right", "95 %", "tokens", "seconds", "95th", *(("dollars",) if paid else ())):
+    table = Table(title=title or None, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in words:
+        table.add_column(name, overflow="fold")
+    for name in figures:
         table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _table(title: str, told: Sequence[Mapping[str, Any]]) -> Any:
+    paid = any(one.get("usd") for one in told)
+    names = ("problems", "right", "95 %", "tokens", "seconds", "95th", *(("dollars",) if paid else ()))
+    table = columns(("strategy",), names, one_line(title))
     for one in told:
         if not one["done"]:
             table.add_row(one_line(one["label"]), "0")

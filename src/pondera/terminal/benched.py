@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pondera.errors import BadInput
-from pondera.terminal.bench import File, bench_app
+from pondera.terminal.bench import File, bench_app, columns
 from pondera.terminal.given import AsJson, caps_of
 from pondera.terminal.text import console, count, emit, one_line
 from pondera.thought import Budget
@@ -49,8 +49,6 @@ def exchange(file: File, price: Prices = None, parameters: Sizes = None, as_json
     if as_json:
         emit(json.dumps([row for one in made for row in rates(one)], indent=2))
         return
-    from rich.table import Table
-
     out = console()
     for one in made:
         single, alone = (f"{each.value:.1%} ({each.low:.1%} to {each.high:.1%})" for each in (one.single, one.alone))
@@ -61,10 +59,7 @@ def exchange(file: File, price: Prices = None, parameters: Sizes = None, as_json
         out.print(
             f"{one_line(one.small)}, {one_line(one.way)}: one answer {alone}; its cost below is by that of the larger one", soft_wrap=True
         )
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        table.add_column("with", overflow="fold")
-        for name in ("samples", "right", "against", "operations", "no cache", "seconds", "dollars"):
-            table.add_column(name, justify="right", no_wrap=True)
+        table = columns(("with",), ("samples", "right", "against", "operations", "no cache", "seconds", "dollars"))
         for rate in one.rates:
             at = f"{rate.samples.value:.3g} ({rate.samples.low:.3g} to {rate.samples.high:.3g})" if rate.samples else f"not with {rate.n}"
             gap = f"{rate.gap.value:+.1%} ({rate.gap.low:+.1%} to {rate.gap.high:+.1%})"
@@ -127,13 +122,7 @@ def replay(
     if as_json:
         emit(json.dumps(told, indent=2))
         return
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("policy", overflow="fold")
-    table.add_column("on the samples of", overflow="fold")
-    for name in ("problems", "right", "95 %", "tokens", "samples"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = columns(("policy", "on the samples of"), ("problems", "right", "95 %", "tokens", "samples"))
     for one in told:
         if one["done"]:
             figures = (f"{one['accuracy']:.1%}", f"{one['low']:.0%} to {one['high']:.0%}", f"{one['tokens']:,.0f}", f"{one['calls']:.1f}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pondera.errors import BadInput, LedgerError
-from pondera.plain import digest, spend_to_json
+from pondera.plain import digest, json_object, spend_to_json
 from pondera.thought import Kind, Question, Spend, Thought, root_of
 
 
@@ -76,12 +76,7 @@ def _problem(file: Path, number: int, line: bytes, kind: Kind) -> Problem:
     def wrong(what: str) -> BadInput:
         return BadInput(f"{file}, line {number}: {what}.")
 
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        raise wrong("this is not a JSON object; mend the line, or remove it")
-    if not isinstance(row, dict):
-        raise wrong("this is not a JSON object; mend the line, or remove it")
+    row = json_object(line, f"{file}, line {number}")
     question, gold, kind = row.get("question"), row.get("answer", ""), row.get("kind", kind)
     if not isinstance(question, str) or not question.strip():
         raise wrong("`question` is missing, or no text")

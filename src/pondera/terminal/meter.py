@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -62,7 +62,6 @@ class Meter:
     tokens: int = 0
     paced: int = 0  # tokens of this cell
     usd: float = 0.0
-    rates: dict[str, float] = field(default_factory=dict)  # seconds a run, by cell
 
     def __enter__(self) -> Meter:
         name = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
@@ -92,19 +91,18 @@ class Meter:
         self.done += 1
         self.usd += event.figures["usd"] - event.figures["shared_usd"]
         took = time.monotonic() - self.since
-        self.rates[self.cell.print] = took / self.done
         fresh = event.figures["tokens"] - event.figures["shared"]
         self.paced += fresh
         self.tokens += fresh
         money = f", {dollars(self.usd)}" if self.usd else ""
         rate = f"{self.paced / max(took, 1e-3):,.0f} tokens/s"
-        self.bars.update(self.bar, advance=1, rest=f"{self.tokens:,} tokens{money}, {rate}, {self._rest()}")
+        self.bars.update(self.bar, advance=1, rest=f"{self.tokens:,} tokens{money}, {rate}, {self._rest(took)}")
 
-    def _rest(self) -> str:
+    def _rest(self, took: float) -> str:
         """What is left of this way to think at its own rate; of ways that were not begun nothing is known."""
         assert self.cell is not None
         own = max(0, self.listed.left[self.cell.print] - self.done)
         after = self.listed.cells[[cell.print for cell in self.listed.cells].index(self.cell.print) + 1 :]
         unknown = sum(self.listed.left[cell.print] > 0 for cell in after)
-        text = f"{seconds(own * self.rates[self.cell.print])} left"
+        text = f"{seconds(own * took / self.done)} left"
         return f"{text}, then {count(unknown, 'more way')}" if unknown else text

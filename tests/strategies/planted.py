@@ -36,7 +36,7 @@ def script(op: Expand, index: int, seed: int) -> str:
 
 
 async def honest(nodes: tuple[Thought, ...]) -> list[float | None]:
-    return [0.9 if "wrong" not in node.reply else 0.2 for node in nodes]
+    return [0.2 if any("wrong" in step.text for step in node.path) else 0.9 for node in nodes]
 
 
 async def sure(nodes: tuple[Thought, ...]) -> list[float | None]:

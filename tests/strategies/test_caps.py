@@ -29,6 +29,7 @@ STEPWISE = ("beam", "lookahead", "dvts", "rebase", "particles", "gibbs", "mcts")
 SEARCHES = [
     *(f"{name}(by={by!r})" for name in STEPWISE for by in ("confidence", "judge")),
     *("mcts(value='verifier', by='judge')", "mcts(value='both', by='judge')", "abmcts(by='judge')"),
+    *(f"{name}(over='programs')" for name in STEPWISE),
     *("steady", "early_exit", "early_exit(n=3, temperature=0.6)", "budget_forcing(least=300, most=900)"),
     "refine(by='judge', max_tokens=200)",
 ]

@@ -11,6 +11,9 @@ with B the places that no ended path holds yet, rounded so that the sum is B. In
 also where the verifier would have pruned it: it is paid for. The answer is the vote of the ended paths, weighted by the verifier.
 
 Children of one node are asked in one request and a path is continued where it stands, so the cache holds all but what is new.
+
+With `over="programs"` a path is a program instead of a chain of thought: its steps are the parts between blank lines, and one that ends is
+run in the sandbox (PAL, Gao et al. 2022, arXiv 2211.10435); one that fails is out.
 """
 
 from __future__ import annotations
@@ -34,11 +37,13 @@ async def beam(
     step: int = 96,
     by: str = "confidence",
     temperature: float = 0.8,
+    over: str = "chains",
     lookahead: int = 0,
 ) -> Thought:
     """Beam search over steps: of `fanout` next steps for each of `width` paths the verifier `by` keeps the best.
 
-    `step` is in tokens, `depth` in steps. With `lookahead` each candidate is judged by where that many greedy steps lead it.
+    `step` is in tokens, `depth` in steps; `over` is "chains" or "programs". With `lookahead` each candidate is judged by where that many
+    greedy steps lead it.
 
     Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
@@ -47,7 +52,7 @@ async def beam(
     scores: Scores = {root: 0.0}
     front = [root]
     for level in range(depth):
-        pool = distinct(await grow(scores, dict.fromkeys(front, fanout if level else width * fanout), step, temperature))
+        pool = distinct(await grow(scores, dict.fromkeys(front, fanout if level else width * fanout), step, temperature, over))
         new = [node for node in pool if node not in scores]
         if not new:
             break
@@ -86,12 +91,13 @@ async def lookahead(
     step: int = 96,
     by: str = "confidence",
     temperature: float = 0.8,
+    over: str = "chains",
 ) -> Thought:
     """Lookahead search: beam search whose candidates are judged by where `k` greedy steps lead them.
 
     Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
-    return await beam(root, width=width, fanout=fanout, depth=depth, step=step, by=by, temperature=temperature, lookahead=k)
+    return await beam(root, width=width, fanout=fanout, depth=depth, step=step, by=by, temperature=temperature, over=over, lookahead=k)
 
 
 async def dvts(
@@ -103,6 +109,7 @@ async def dvts(
     step: int = 96,
     by: str = "confidence",
     temperature: float = 0.8,
+    over: str = "chains",
 ) -> Thought:
     """Diverse verifier tree search: `trees` greedy searches, each of which takes the best of `fanout` next steps; their answers vote.
 
@@ -121,10 +128,10 @@ async def dvts(
             await tell(scores, ranked((seen for seen in scores if seen is not root), scores))
             if node.done:
                 break
-            kids = distinct(await grow(scores, {node: fanout}, step, temperature))
+            kids = distinct(await grow(scores, {node: fanout}, step, temperature, over))
         return node
 
-    first = await grow(scores, {root: trees * fanout}, step, temperature)
+    first = await grow(scores, {root: trees * fanout}, step, temperature, over)
     tips = await both(*(climb(kids) for i in range(trees) if (kids := first[i::trees])))
     return await settle(scores, ranked((tip for tip in tips if not tip.done), scores) or [root])
 
@@ -137,6 +144,7 @@ async def rebase(
     step: int = 96,
     by: str = "confidence",
     temperature: float = 0.8,
+    over: str = "chains",
     balance: float = 0.2,
 ) -> Thought:
     """Reward balanced search: `width` next steps a level, shared among all open paths by how much the verifier thinks of each.
@@ -151,7 +159,7 @@ async def rebase(
     scores: Scores = {root: 0.0}
     front, shares = [root], {root: width}
     for _ in range(depth):
-        pool = distinct(await grow(scores, shares, step, temperature))
+        pool = distinct(await grow(scores, shares, step, temperature, over))
         new = [node for node in pool if node not in scores]
         if not new:
             break

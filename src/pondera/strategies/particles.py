@@ -36,12 +36,15 @@ async def particles(
     step: int = 96,
     by: str = "confidence",
     temperature: float = 0.8,
+    over: str = "chains",
 ) -> Thought:
     """Particle filtering: `n` paths, drawn anew after each step by what the verifier thinks of them; their answers vote.
 
+    `over` is "chains" or "programs", which are run when they end.
+
     Paper: Puri et al. 2025 (arXiv 2502.01618).
     """
-    return await gibbs(root, n=n, sweeps=1, depth=depth, step=step, by=by, temperature=temperature)
+    return await gibbs(root, n=n, sweeps=1, depth=depth, step=step, by=by, temperature=temperature, over=over)
 
 
 async def gibbs(
@@ -53,6 +56,7 @@ async def gibbs(
     step: int = 96,
     by: str = "confidence",
     temperature: float = 0.8,
+    over: str = "chains",
 ) -> Thought:
     """Particle Gibbs: particle filtering repeated, with one path of the last sweep kept; the answers of all sweeps vote.
 
@@ -69,7 +73,7 @@ async def gibbs(
         free, seen = n - bool(trail), len(scores)
         swarm = [root] * free
         for level in range(1, depth + 1):
-            grown = await grow(scores, Counter(node for node in swarm if not node.done), step, temperature)
+            grown = await grow(scores, Counter(node for node in swarm if not node.done), step, temperature, over)
             new = [node for node in grown if node not in scores]
             if not new:
                 break

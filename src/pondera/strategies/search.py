@@ -10,7 +10,8 @@ from statistics import fmean
 
 from pondera.errors import BRANCH_ERRORS, BadInput, BranchesFailed, Unaffordable
 from pondera.ops import Expand, Offer, both
-from pondera.strategies.steps import END, ENDING, KEEP, choose, finish, fresh, steps
+from pondera.strategies.steps import END, ENDING, KEEP, choose, coded, finish, fresh, steps
+from pondera.strategies.think import UNFENCE
 from pondera.thought import Thought
 
 Scores = dict[Thought, float]
@@ -44,7 +45,7 @@ def spare(scores: Scores) -> int:
     return KEEP if any(node.done for node in scores) else KEEP + END
 
 
-async def grow(scores: Scores, shares: Mapping[Thought, int], step: int, temperature: float) -> list[Thought]:
+async def grow(scores: Scores, shares: Mapping[Thought, int], step: int, temperature: float, over: str) -> list[Thought]:
     """So many next steps of each node, asked side by side, the children of one node in one request.
 
     A node that cannot be paid any further stands for itself; one whose children all failed is gone.
@@ -53,7 +54,7 @@ async def grow(scores: Scores, shares: Mapping[Thought, int], step: int, tempera
 
     async def one(node: Thought, n: int) -> list[Thought]:
         try:
-            return await steps(node, n, step=step, temperature=temperature, keep=keep)
+            return await steps(node, n, step=step, temperature=temperature, keep=keep, over=over)
         except Unaffordable:
             return [node]
         except BRANCH_ERRORS:  # recorded by the runtime
@@ -66,7 +67,8 @@ async def rollout(node: Thought, temperature: float, room: int, say: str = "") -
     """A path to its end, in at most `room` tokens and then a forced answer. Raises BranchesFailed for one without end."""
     if node.done and not say:
         return await finish(node, ENDING)  # itself, unless all that it did was think
-    [end] = await Expand(node, say=say or fresh(node), max_tokens=room, temperature=temperature, keep=KEEP)
+    stop = (UNFENCE,) if not say and coded(node) else ()
+    [end] = await Expand(node, say=say or fresh(node), max_tokens=room, temperature=temperature, stop=stop, keep=KEEP)
     answer = end if end.finish == "loop" else await finish(end, ENDING)
     if not answer.done:
         raise BranchesFailed("The path comes to no end: it goes on, or says the same over and over.")

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import accumulate
 
-from pondera.errors import Unaffordable
+from pondera.errors import BadInput, Unaffordable
 from pondera.ops import Expand, Key, Score, both
-from pondera.strategies.think import CHAIN
+from pondera.strategies.think import CHAIN, FENCE, PROGRAM, UNFENCE, run
 from pondera.strategies.vote import elect, filled
 from pondera.thought import CLOSE, Thought, dialogue, musing
 
@@ -23,23 +23,40 @@ KEEP = 2 * ENDING  # tokens that a search leaves for forcing its answer
 END = 256  # tokens that it leaves besides, for one path to come to its end: an answer forced midway is rarely right
 
 
-def fresh(node: Thought) -> str:
-    """What the user says before the first step, and before no other."""
-    return "" if node.parent else CHAIN
+def fresh(node: Thought, over: str = "chains") -> str:
+    """What the user says before the first step, and before no other. Raises BadInput where `over` is no sort of path."""
+    if over not in ("chains", "programs"):
+        raise BadInput(f"over={over!r}: the paths of a search are 'chains' or 'programs'; give one of them.")
+    return "" if node.parent else CHAIN if over == "chains" else PROGRAM
 
 
-async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: int) -> list[Thought]:
-    """`n` next steps of at most `step` tokens. Raises Unaffordable where the budget has no more than `keep` tokens for them."""
-    grown = await Expand(node, n, "step", say=fresh(node), max_tokens=step, temperature=temperature, keep=keep)
-    alive = [child for child in grown if child.finish != "loop"]
-    if any(child.done and inside(child) for child in alive):  # a thought that is not answered would be a vote for nothing
+async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: int, over: str = "chains") -> list[Thought]:
+    """`n` next steps of at most `step` tokens, the first ones of a chain or a program; a program that ends is run.
+
+    Raises Unaffordable where the budget has no more than `keep` tokens for them, BadInput where `over` is no sort of path.
+    """
+    say = fresh(node, over)
+    force, stop = (FENCE, UNFENCE) if say == PROGRAM else ("", UNFENCE if coded(node) else "")
+    asked = Expand(node, n, "step", say=say, force=force, max_tokens=step, temperature=temperature, stop=(stop,) if stop else (), keep=keep)
+    alive = [child for child in await asked if child.finish != "loop"]
+    if any(unanswered(child) for child in alive):  # it would be a vote for nothing
         return await both(*(answered(child, step) for child in alive))
     return alive
 
 
+def unanswered(node: Thought) -> bool:
+    """Whether the model has ended and not answered: inside its thought, or with a program that was not run."""
+    return node.done and (inside(node) or coded(node))
+
+
 async def answered(child: Thought, max_tokens: int) -> Thought:
-    """A step, or the answer of one at which the model ended inside its thought."""
-    return await finish(child, max_tokens) if child.done and inside(child) else child
+    """A step, or the answer of one at which the model has ended without."""
+    return await finish(child, max_tokens) if unanswered(child) else child
+
+
+def coded(node: Thought) -> bool:
+    """Whether a path is a program being written."""
+    return node.turn[0].said == PROGRAM
 
 
 async def worth(nodes: Sequence[Thought], by: str) -> list[float]:
@@ -59,8 +76,8 @@ def inside(node: Thought) -> bool:
 
 
 def ending(node: Thought) -> str:
-    """What forces a path's answer: the thought is closed first where the path stands inside of one."""
-    return f"\n{CLOSE}{ANSWER}" if inside(node) else ANSWER
+    """What forces a path's answer: a thought or a program in which the path stands is closed first."""
+    return f"\n{CLOSE}{ANSWER}" if inside(node) else f"{UNFENCE}{ANSWER}" if coded(node) else ANSWER
 
 
 def length(node: Thought) -> int:
@@ -71,14 +88,15 @@ def length(node: Thought) -> int:
 async def finish(node: Thought, max_tokens: int) -> Thought:
     """The answer of a path that goes no further.
 
-    The node itself where its model has answered. A thought that its model has ended is closed, and at most `max_tokens` of answer follow;
-    whatever was cut has its answer forced, which is whole where its box is closed: what was cut then is talk about it.
+    The node itself where its model has answered. A program is run. A thought that its model has ended is closed, and at most `max_tokens`
+    of answer follow; whatever was cut has its answer forced, which is whole where its box is closed: what was cut then is talk about it.
+    Raises CallFailed for a program that fails.
     """
     if node.done and inside(node):
         with suppress(Unaffordable):
             [node] = await Expand(node, force=f"\n{CLOSE}\n\n", max_tokens=max_tokens, temperature=0.0, keep=ENDING)
     if node.done and not inside(node):
-        return node
+        return await run(node) if coded(node) else node
     [answer] = await Expand(node, say=fresh(node), force=ending(node), max_tokens=ENDING, temperature=0.0, stop=("\n",))
     return replace(answer, finish="done") if answer.finish == "length" and boxed(answer.text) else answer
 

@@ -27,6 +27,7 @@ CHAIN = (
 )
 PROGRAM = "Write a Python program that computes the answer and prints it. Reply with one Python code block only."
 FENCE = "```python\n# Step 1:"
+UNFENCE = "\n```"
 EFFORTS = {"low": 2_048, "medium": 12_288, "high": 32_768}  # tokens of thinking
 SHOTS = (
     (
@@ -107,7 +108,7 @@ async def programs(root: Thought, n: int, temperature: float, max_tokens: int, b
     """The outputs of `n` programs, those that ran; one that was cut off before its end stands for itself, and abstains."""
     asked = Expand(root, n, say=PROGRAM, temperature=temperature, max_tokens=max_tokens, by=by, keep=keep)
     try:
-        written = await replace(asked, force=FENCE, stop=("\n```",))
+        written = await replace(asked, force=FENCE, stop=(UNFENCE,))
     except Unsupported:  # a server that cannot begin the answer for the model
         written = await asked
     return await both(*(run(code) for code in written))

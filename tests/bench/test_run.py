@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -116,6 +117,25 @@ async def test_a_model_that_died_ends_the_bench_with_what_it_said(tmp_path: Path
     file = sums(tmp_path / "sums.jsonl", 30)
     with pytest.raises(ModelUnavailable, match=r"8 problems failed one after another.*the server is gone"):
         await benched(tmp_path / "b.db", spec(file, at_once=2), Fake([ModelError("the server is gone")]))
+
+
+async def test_a_run_that_another_version_began_is_done_anew_and_its_samples_are_kept(tmp_path: Path) -> None:
+    file, path = sums(tmp_path / "sums.jsonl", 3), tmp_path / "b.db"
+    [cell] = await benched(path, spec(file))
+    with contextlib.closing(sqlite3.connect(path)) as db:  # as if it had been killed midway, and Pondera asked otherwise then
+        run, body = db.execute("SELECT run, body FROM rows WHERE kind = 'op' ORDER BY run LIMIT 1").fetchone()
+        db.execute("UPDATE runs SET state = 'open' WHERE problem = ?", (run.partition("/")[2],))
+        db.execute("DELETE FROM rows WHERE run = ? AND kind = 'answer'", (run,))
+        db.execute("UPDATE rows SET body = ? WHERE run = ? AND body = ?", (json.dumps({**json.loads(body), "print": "0" * 16}), run, body))
+        before = db.execute("SELECT count(*) FROM rows WHERE run = ? AND kind = 'sample'", (run,)).fetchone()
+        db.commit()
+    model = Fake()
+    await benched(path, spec(file), model)
+    assert model.asked
+    with Bench(path) as bench:
+        assert [one.state for one in bench.results(cell)] == ["done"] * 3
+        kept = bench.db.execute("SELECT count(*) FROM rows WHERE run LIKE ? AND kind = 'sample'", (f"{run}~%",)).fetchone()
+    assert kept == before
 
 
 async def test_a_budget_that_is_too_small_for_an_answer_is_an_outcome(tmp_path: Path) -> None:

@@ -207,6 +207,12 @@ class Bench:
         record.append("resume", "0", {})
         return record
 
+    def shelve(self, cell: str, problem: str) -> None:
+        """Put the ledger of a run aside, under a name of its own: the run begins anew."""
+        run = f"{cell}/{problem}"
+        with self._told():
+            self.db.execute("UPDATE rows SET run = ? WHERE run = ?", (f"{run}~{uuid.uuid4().hex[:12]}", run))
+
     # ------------------------------------------------------------ what is there
 
     def left(self, cell: Cell, n: int) -> list[str]:

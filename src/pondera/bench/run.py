@@ -24,7 +24,7 @@ from pondera.bench.file import Bench, Result
 from pondera.bench.grading import Problem
 from pondera.bench.spec import Cell, Spec
 from pondera.bench.tasks import Task
-from pondera.errors import BadInput, LedgerError, ModelUnavailable, NoAnswer, PonderaError, WeightsError, named
+from pondera.errors import BadInput, LedgerDrift, LedgerError, ModelUnavailable, NoAnswer, PonderaError, WeightsError, named
 from pondera.ledger import Ledger, Row, bills, last, tree
 from pondera.plain import digest
 from pondera.plan import Plan
@@ -152,7 +152,11 @@ class _Cell:
     async def _one(self, name: str) -> None:
         problem = self.bench.problem(self.cell.task, name)
         try:
-            result = await self._result(name, problem)
+            try:
+                result = await self._result(name, problem)
+            except LedgerDrift:  # begun by another version, which asked otherwise: its samples are none of this way's
+                self.bench.shelve(self.cell.print, name)
+                result = await self._result(name, problem)
         except BaseException:
             self.bench.release(self.cell.print, name)
             raise

@@ -137,7 +137,7 @@ class Server:
 
     def told(self, tokens: list[tuple[int, float]]) -> dict[str, Any]:
         """Log-probabilities in the API's shape, and the tokens' ids."""
-        spell = self.engine.decode if self.engine is not None else lambda ids: ""
+        spell = self.engine.words.decode if self.engine is not None else lambda ids: ""
         each: list[dict[str, Any]] = [
             {"token": spell([i]), "id": i, "logprob": round(p, 6), "bytes": None, "top_logprobs": []} for i, p in tokens
         ]

@@ -126,7 +126,7 @@ async def main() -> None:
                 turns["together"].append(await embedded(model, question, given.n, given.length, True))
                 if server:
                     asked = dialogue(root_of(Question.of(question)), CHAIN)[0]
-                    prompt = model._engine.template([{"role": turn.role, "content": turn.content} for turn in asked])
+                    prompt = model._engine.words.template([{"role": turn.role, "content": turn.content} for turn in asked])
                     turns["llama.cpp"].append(await llama(client, prompt, given.n, given.length))
                 else:
                     turns["one after another"].append(await embedded(model, question, given.n, given.length, False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import pytest
 
 from pondera.errors import ContextOverflow, ModelUnavailable, Unsupported, WeightsError
 from pondera.models import weights
-from pondera.models.openvino import OpenVINO, _finish
+from pondera.models.openvino import OpenVINO, _Branch, _finish
 from pondera.models.openvino_engine import Job
 from pondera.models.openvino_prefix import BLOCK, Known, families
 from pondera.ops import Expand
@@ -89,7 +90,7 @@ class TestOnRealWeights:
         assert model._engine.computed - before <= 2 * BLOCK
         assert all(one.spend.prompt == len(prompt(model, first)) + len(ids) for one in more)
         forced = replace(again, force=" So")
-        assert prompt(model, forced) == [*prompt(model, again), *model._engine.encode(" So")]
+        assert prompt(model, forced) == [*prompt(model, again), *model._engine.words.encode(" So")]
 
     async def test_the_main_thread_keeps_its_stack_for_signals(self, model: OpenVINO) -> None:
         """Native code that loads a model leaves the loading thread one that goes with the model: Ctrl-C would crash after that."""
@@ -203,9 +204,29 @@ class TestOnRealWeights:
 
     async def test_long_texts_are_tokenized_as_a_whole(self, model: OpenVINO) -> None:
         text = "The quick brown fox, 12 of them, jumps over the lazy dog. " * 150
-        parts = model._engine.encode(text)
-        assert model._engine.decode(parts) == text
-        assert parts == tuple(model._engine.tokenizer.encode(text, add_special_tokens=False).input_ids.data[0].tolist())
+        parts = model._engine.words.encode(text)
+        assert model._engine.words.decode(parts) == text
+        assert parts == tuple(model._engine.words.tokenizer.encode(text, add_special_tokens=False).input_ids.data[0].tolist())
+
+    async def test_single_tokens_say_together_what_the_tokenizer_says(self, model: OpenVINO) -> None:
+        engine, chance = model._engine, random.Random(5)
+        assert engine.words.apart
+        texts = ["naïve café, 北京 3.14 🙂 done", " \n\n  x\t= 'a b'\r\n", "<|im_start|>user\nHi<|im_end|>"]
+        known = [list(engine.words.encode(text)) for text in texts]
+        drawn = [[chance.randrange(49_000) for _ in range(chance.randint(1, 30))] for _ in range(200)]
+        for ids in [*known, *drawn]:
+            assert engine.words.decode(ids) == engine.words.tokenizer.decode(ids)
+
+    async def test_characters_of_several_tokens_are_streamed_whole(self, model: OpenVINO) -> None:
+        op, text = Expand(ROOT, 1, max_tokens=50), "Go to 北京 🙂 or naïve 東京"
+        branch = _Branch(0, 1, op, model._turns.begin(op), 50, model._turns, asyncio.Queue())
+        job, said = branch.job(), list[Piece]()
+        for one in model._engine.words.encode(text):
+            job.ids.append(one)
+            said += branch.read(job, False, False)
+        said += branch.read(job, True, True)
+        assert "".join(piece.text for piece in said) == text
+        assert sum(piece.tokens for piece in said) == len(job.ids)
 
     async def test_latent_hops_are_refused(self, model: OpenVINO) -> None:
         with pytest.raises(Unsupported, match="latent"):

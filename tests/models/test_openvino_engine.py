@@ -10,18 +10,30 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy
 import pytest
 
 from pondera.errors import ModelUnavailable
 from pondera.models import openvino, weights
 from pondera.models.openvino_engine import Engine, Job
+from pondera.models.openvino_words import PROBE
 
 GENAI = SimpleNamespace(
     GenerationStatus=SimpleNamespace(RUNNING="running", IGNORED="ignored"),
     GenerationFinishReason=SimpleNamespace(LENGTH="length"),
     GenerationConfig=SimpleNamespace,
 )
-TOKENIZER = SimpleNamespace(get_eos_token_id=lambda: 2, decode=lambda ids: "x" * len(ids))
+
+
+def encoded(ids: list[int]) -> Any:
+    return SimpleNamespace(input_ids=SimpleNamespace(data=numpy.array([ids])))
+
+
+TOKENIZER = SimpleNamespace(
+    get_eos_token_id=lambda: 2,
+    encode=lambda text, add_special_tokens: encoded([5] * len(text)),
+    decode=lambda ids: "x" * len(ids),
+)
 PATIENCE = 10  # seconds until a test is lost
 
 
@@ -223,7 +235,7 @@ async def test_a_model_that_is_opened_twice_at_once_is_loaded_once_and_closed_on
     loaded, closed = [], []
 
     class Loaded:
-        encode = staticmethod(lambda text: ())
+        words = SimpleNamespace(encode=lambda text: ())
 
         def close(self) -> None:
             closed.append(self)
@@ -243,3 +255,44 @@ async def test_a_model_that_is_opened_twice_at_once_is_loaded_once_and_closed_on
     assert not closed
     await two.close()
     assert closed == loaded
+
+
+def test_where_white_space_depends_on_the_place_the_tokenizer_is_asked() -> None:
+    """As with SentencePiece: a token's space is left out at the beginning of a text."""
+    words = ["", "", "", *(f" {word}" for word in ["to", "be", "or", "not"])]
+    asked: list[int] = []
+
+    def decode(ids: list[int]) -> str:
+        asked.append(len(ids))
+        return "".join(words[one] for one in ids).lstrip()
+
+    def encode(text: str, add_special_tokens: bool) -> Any:
+        return encoded([3, 4, 5, 6] if text == PROBE else [words.index(f" {text.strip()}")])
+
+    tokenizer = SimpleNamespace(get_eos_token_id=lambda: 2, encode=encode, decode=decode)
+    engine = Engine(GENAI, Pipeline(), tokenizer, 100, 100)
+    try:
+        assert not engine.words.apart
+        assert engine.words.decode((3, 4, 5)) == "to be or"
+        assert engine.words.decode(()) == ""
+    finally:
+        engine.close()
+
+
+def test_a_token_is_decoded_once_and_half_a_character_with_its_other_half() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def decode(ids: list[int]) -> str:
+        asked.append(tuple(ids))
+        return b"".join({7: b"\xc3", 8: b"\xa9"}.get(one, b"x") for one in ids).decode(errors="replace")
+
+    tokenizer = SimpleNamespace(get_eos_token_id=lambda: 2, encode=TOKENIZER.encode, decode=decode)
+    engine = Engine(GENAI, Pipeline(), tokenizer, 100, 100)
+    try:
+        assert engine.words.apart
+        assert (engine.words.decode((5, 7, 8, 5)), engine.words.decode((7,))) == ("xéx", "\ufffd")
+        asked.clear()
+        assert engine.words.decode((5, 5, 5)) == "xxx"
+        assert not asked
+    finally:
+        engine.close()

@@ -136,7 +136,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
         monkeypatch.setattr(weights, "ready", lambda spec, progress: SimpleNamespace(name="m", folder=tmp_path / str(len(made)), gguf=None))
         monkeypatch.setattr(openvino, "load", load)
         one = Bench(tags, thinks, opens)
-        one.tokenizer, one.pipeline = engines[-1].tokenizer, engines[-1].pipeline
+        one.tokenizer, one.pipeline = engines[-1].words.tokenizer, engines[-1].pipeline
         made.append(one)
         return one
 
@@ -345,7 +345,7 @@ async def test_what_the_engine_says_while_it_is_read_is_not_lost(bench: Make) ->
     """A reader that looks away while the last tokens come still hears of them."""
     one = bench()
     engine = one.model._engine
-    decode = engine.decode
+    decode = engine.words.decode
 
     def slow(ids: Any) -> str:
         told = decode(ids)
@@ -353,6 +353,6 @@ async def test_what_the_engine_says_while_it_is_read_is_not_lost(bench: Make) ->
             time.sleep(0.02)  # the engine's thread goes on meanwhile
         return told
 
-    engine.decode = slow  # type: ignore[method-assign]
+    engine.words.decode = slow  # type: ignore[method-assign]
     for script in ("It is 42.", REPLY):
         await one.ask(Expand(ROOT, max_tokens=200), script)

@@ -181,12 +181,11 @@ class _Branch:
 
     def read(self, job: Job, over: bool, last: bool) -> list[Piece]:
         """What is new since the last look; half a character waits for its other half."""
-        ids, end = job.ids, len(job.ids)
-        text = self.turns.engine.decode(ids[self.shown : end])
+        ids, engine, end = job.ids, self.turns.engine, len(job.ids)
         fresh, self.seen = end - self.seen, end
-        if text.endswith("\ufffd") and not over:
-            return [Piece(self.index, "", fresh)] if fresh else []
-        self.shown = end
+        while self.shown < end and not over and not engine.words.piece(ids[end - 1]):
+            end -= 1
+        text, self.shown = engine.words.decode(ids[self.shown : end]), end
         thought, answer = self.splitter.feed(text)
         if last:
             more, rest = self.splitter.rest()
@@ -210,12 +209,12 @@ class _Branch:
     def _force(self, closing: Sequence[int]) -> Piece:
         self.ids += closing
         self.logprobs += [0.0] * len(closing)
-        thought, _ = self.splitter.feed(self.turns.engine.decode(closing))
+        thought, _ = self.splitter.feed(self.turns.engine.words.decode(closing))
         return Piece(self.index, thought, len(closing), thinking=True)
 
     def whole(self, job: Job) -> Sample | Failure:
         ids, logprobs = (*self.ids, *job.ids), (*self.logprobs, *job.logprobs)
-        text = self.turns.engine.decode(ids)
+        text = self.turns.engine.words.decode(ids)
         thinking, answer, _ = ("", text, True) if self.begun.plain else divide(text, self.begun.inside)
         thought = self.turns.thought(ids) if not self.begun.plain and (self.begun.inside or text.lstrip().startswith(OPEN)) else 0
         cached = min(len(self.begun.ids), (job.cached if self.cached is None else self.cached) or 0)

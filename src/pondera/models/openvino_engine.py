@@ -10,17 +10,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pondera.errors import ModelError, ModelUnavailable, PonderaError, Unsupported
+from pondera.errors import ModelError, ModelUnavailable, PonderaError
 from pondera.models.openvino_prefix import Known, families
+from pondera.models.openvino_words import Words, first_line
 from pondera.models.repetition import EVERY, loops
 from pondera.thought import CLOSE, OPEN
 
-PART = 4096  # characters that are tokenized at once
-MOST = 8192  # tokens that the tokenizer gives at most
 RECENT = 2048  # tokens in which a loop is looked for
 
 
@@ -65,8 +64,9 @@ class Engine:
     """Owns a pipeline and its thread. `context` is the model's context in tokens, `ends` the tokens that end an answer."""
 
     def __init__(self, genai: Any, pipeline: Any, tokenizer: Any, context: int, room: int) -> None:
-        self.genai, self.pipeline, self.tokenizer, self.context = genai, pipeline, tokenizer, context
-        self.ends = frozenset({tokenizer.get_eos_token_id(), *pipeline.get_config().stop_token_ids})
+        self.genai, self.pipeline, self.words, self.context = genai, pipeline, Words(tokenizer), context
+        self.end = tokenizer.get_eos_token_id()
+        self.ends = frozenset({self.end, *pipeline.get_config().stop_token_ids})
         self.thinks = CLOSE in str(getattr(tokenizer, "chat_template", ""))  # the template is a thinking model's
         self.known = Known(room)
         self.computed = 0  # prompt tokens that were computed, not found in the cache, as the mirror of its table says
@@ -81,28 +81,6 @@ class Engine:
         self.thread.start()
 
     # ------------------------------------------------------------ from any thread
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids. The tokenizer cuts what is longer than 8,192 tokens without a word, so it gets long texts in parts."""
-        parts: list[int] = []
-        while len(text) > PART:
-            cut = next((i for i in range(PART, PART // 2, -1) if text[i] == " " and text[i - 1].isalnum()), PART)
-            parts += self._encode(text[:cut])
-            text = text[cut:]
-        return (*parts, *self._encode(text))
-
-    def _encode(self, text: str) -> tuple[int, ...]:
-        ids = tuple(self.tokenizer.encode(text, add_special_tokens=False).input_ids.data[0].tolist()) if text else ()
-        return ids if len(ids) < MOST else self._encode(text[: len(text) // 2]) + self._encode(text[len(text) // 2 :])
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids))) if ids else ""
-
-    def template(self, turns: list[dict[str, Any]]) -> str:
-        try:
-            return str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True))
-        except RuntimeError as error:
-            raise Unsupported(f"The model's chat template refuses this conversation ({first_line(error)}): change its turns.")
 
     def submit(self, jobs: list[Job]) -> list[Job]:
         """Queue jobs; those of one call, and others that wait with them, share what their prompts have in common."""
@@ -172,7 +150,7 @@ class Engine:
 
         config = self.genai.GenerationConfig()
         config.max_new_tokens, config.logprobs = job.length, 1
-        config.eos_token_id = self.tokenizer.get_eos_token_id()
+        config.eos_token_id = self.end
         config.stop_token_ids = set(self.ends)
         config.rng_seed = job.seed
         config.do_sample = job.temperature > 0
@@ -235,17 +213,17 @@ class Engine:
 
         Tags of thinking are no words either: the empty line that follows a thought ends no step.
         """
-        tail = self.decode(job.ids[-max(map(len, job.stop)) - 4 :]) if job.stop else ""
+        tail = self.words.decode(job.ids[-max(map(len, job.stop)) - 4 :]) if job.stop else ""
         for stop in sorted(job.stop):
             if stop in tail:
-                before = self.decode(job.ids).rpartition(stop)[0].rpartition(CLOSE)[2]
+                before = self.words.decode(job.ids).rpartition(stop)[0].rpartition(CLOSE)[2]
                 if stop == CLOSE or before.strip().removeprefix(OPEN).strip():
                     return stop
         return ""
 
     def _thinking(self, job: Job) -> bool:
         """Whether all that was generated is thinking; where it is not, it need not be asked again."""
-        text = self.decode(job.ids)
+        text = self.words.decode(job.ids)
         if (job.inside or text.lstrip().startswith(OPEN)) and CLOSE not in text:
             return True
         if not OPEN.startswith(text.strip()):
@@ -275,8 +253,3 @@ class Engine:
             for job in wanted[:1]:  # the first one's bill shows what the prefill computed
                 job.cached = min(job.cached or 0, prefill.cached or 0)
         self.waiting = still
-
-
-def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pondera.errors import ModelUnavailable, WeightsError
-from pondera.models.openvino_engine import Engine, first_line
+from pondera.models.openvino_engine import Engine
 from pondera.models.openvino_prefix import BLOCK
+from pondera.models.openvino_words import first_line
 from pondera.models.weights import Progress, Ready, alone
 
 SEQUENCES = 128  # that share a batch at most

@@ -38,11 +38,11 @@ class Turns:
 
     def __init__(self, name: str, engine: Engine) -> None:
         self.name, self.engine = name, engine
-        self.text: Callable[[str], Sequence[int]] = lru_cache(4096)(engine.encode)  # turns and forced texts come again and again
+        self.text: Callable[[str], Sequence[int]] = lru_cache(4096)(engine.words.encode)  # turns and forced texts come again and again
 
     def begin(self, op: Expand) -> Begun:
         turns, reply = dialogue(op.node, op.say)
-        shown = self.engine.template([{**turn.extra, "role": turn.role, "content": turn.content} for turn in turns])
+        shown = self.engine.words.template([{**turn.extra, "role": turn.role, "content": turn.content} for turn in turns])
         opened = shown.rstrip().endswith(OPEN)
         begun = reply + op.force
         answers = bool(begun or op.thinking == 0) and not begun.lstrip().startswith(OPEN)
@@ -58,11 +58,11 @@ class Turns:
 
     def closing(self, ids: Sequence[int]) -> Sequence[int]:
         """The tokens that end a thought which `ids` end in."""
-        return self.text(f"{'' if self.engine.decode(ids[-8:]).endswith(chr(10)) else chr(10)}{CLOSE}\n\n")
+        return self.text(f"{'' if self.engine.words.decode(ids[-8:]).endswith(chr(10)) else chr(10)}{CLOSE}\n\n")
 
     def thought(self, ids: Sequence[int]) -> int:
         """How many tokens belong to a thought that `ids` begin in, its closing tag with it; all where it is not closed."""
-        return min(len(ids), bisect_left(range(len(ids)), True, key=lambda k: CLOSE in self.engine.decode(ids[:k])))
+        return min(len(ids), bisect_left(range(len(ids)), True, key=lambda k: CLOSE in self.engine.words.decode(ids[:k])))
 
     def _open_turn(self, last: Thought, opened: bool, shut: bool) -> list[int]:
         ids: list[int] = []
@@ -83,15 +83,15 @@ class Turns:
     def _shuts(self, last: Thought) -> bool:
         """Whether the model itself ended, at once, the thought that the template had opened."""
         first = next((node for node in last.turn if node.ids and node.model == self.name), None)
-        return first is not None and self.engine.decode(first.ids[:8]).lstrip().startswith(CLOSE)
+        return first is not None and self.engine.words.decode(first.ids[:8]).lstrip().startswith(CLOSE)
 
     def _unclosed(self, ids: Sequence[int]) -> Sequence[int]:
         """The tokens up to a closing tag. One that holds its beginning and something before is made anew of the latter."""
-        said, closing, _ = self.engine.decode(ids).partition(CLOSE)
+        said, closing, _ = self.engine.words.decode(ids).partition(CLOSE)
         if not closing:
             return ids
-        kept = bisect_left(range(len(ids)), True, key=lambda k: len(self.engine.decode(ids[: k + 1])) > len(said))
-        return (*ids[:kept], *self.text(said[len(self.engine.decode(ids[:kept])) :]))
+        kept = bisect_left(range(len(ids)), True, key=lambda k: len(self.engine.words.decode(ids[: k + 1])) > len(said))
+        return (*ids[:kept], *self.text(said[len(self.engine.words.decode(ids[:kept])) :]))
 
 
 def _unopened(text: str) -> str:

@@ -70,7 +70,7 @@ class Bench:
                 names = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
                 if names and "bench" not in names:
                     raise BadInput(f"{path} is no bench: give a file that `pondera bench run` wrote, or a new name.")
-                with self._whole():
+                with self.whole():
                     for statement in _TABLES.split(";"):
                         self.db.execute(statement)
                     self.db.execute("INSERT INTO bench SELECT ? WHERE NOT EXISTS (SELECT 1 FROM bench)", (VERSION,))
@@ -106,7 +106,7 @@ class Bench:
             raise LedgerError(f"The bench {self.path} cannot be used ({error}): {what}; what was written is safe.")
 
     @contextlib.contextmanager
-    def _whole(self) -> Iterator[None]:
+    def whole(self) -> Iterator[None]:
         """All or nothing."""
         with self._told():
             self.db.execute("BEGIN IMMEDIATE")
@@ -126,7 +126,7 @@ class Bench:
         A problem that was changed is another one: what came of it before is kept, and counts no more. With `whole` these are all problems
         that the task has, else its first ones. Raises BadInput where the name stands for another task.
         """
-        with self._whole():
+        with self.whole():
             old = self.db.execute("SELECT body FROM tasks WHERE name = ?", (name,)).fetchone()
             if old and old[0] != text:
                 raise BadInput(f"{self.path} knows a task {name!r} that is {old[0]}, not {text}: rename the file, or give a new bench.")
@@ -135,7 +135,7 @@ class Bench:
         known, count, changed = set(before.values()), 0, 0
         numbered = enumerate(problems)  # read outside of a transaction: others write meanwhile
         while some := list(islice(numbered, BATCH)):
-            with self._whole():
+            with self.whole():
                 for n, problem in some:
                     own = problem.print
                     changed += problem.id in before and own not in known
@@ -143,14 +143,14 @@ class Bench:
                     row = (name, problem.id, own, n, json.dumps(_problem(problem), default=str))
                     self.db.execute("INSERT OR REPLACE INTO problems VALUES (?, ?, ?, ?, ?)", row)
             count += len(some)
-        with self._whole():  # what stood at these places and is not there any more
+        with self.whole():  # what stood at these places and is not there any more
             gone = "UPDATE problems SET n = NULL WHERE task = ? AND id = ? AND (? OR n < ?)"
             self.db.executemany(gone, ((name, one, whole, count) for one in before))
         query = "SELECT count(DISTINCT print) FROM problems WHERE task = ? AND n < ?"
         return count, int(self.db.execute(query, (name, count)).fetchone()[0]), changed
 
     def enlist(self, cells: Iterable[Cell]) -> None:
-        with self._whole():
+        with self.whole():
             for cell in cells:
                 row = (cell.print, json.dumps(cell.to_json()))
                 self.db.execute("INSERT OR IGNORE INTO cells VALUES (?, (SELECT count(*) FROM cells), ?)", row)
@@ -180,7 +180,7 @@ class Bench:
         """Whether this process may do a run now: nobody has done it, and nobody else is at it."""
         if not self._lock.is_locked:
             self._lock.acquire()
-        with self._whole():
+        with self.whole():
             old = self.db.execute("SELECT state, owner FROM runs WHERE cell = ? AND problem = ?", (cell, problem)).fetchone()
             if old and (old[0] == "done" or (old[0] == "open" and not self._dead(old[1]))):
                 return False
@@ -210,8 +210,9 @@ class Bench:
     def shelve(self, cell: str, problem: str) -> None:
         """Put the ledger of a run aside, under a name of its own: the run begins anew."""
         run = f"{cell}/{problem}"
-        with self._told():
-            self.db.execute("UPDATE rows SET run = ? WHERE run = ?", (f"{run}~{uuid.uuid4().hex[:12]}", run))
+        if ledger.read(self.path, run):
+            with self._told():
+                self.db.execute("UPDATE rows SET run = ? WHERE run = ?", (f"{run}~{uuid.uuid4().hex[:12]}", run))
 
     # ------------------------------------------------------------ what is there
 

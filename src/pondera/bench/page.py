@@ -94,7 +94,7 @@ def _problem(bench: Bench, cell: Cell, result: Result) -> Drill:
 def _tree(rows: Sequence[Row], right: Mapping[str, bool]) -> Sequence[Node]:
     """The thoughts of a run, hung under each other; a candidate says whether it is right."""
     children: dict[str, list[str]] = {}
-    nodes = tree(rows)
+    nodes = tree(rows) if rows else {}  # none in a bench without texts
     for node in nodes.values():
         if node.parent is not None:
             children.setdefault(node.parent.id, []).append(node.id)

@@ -15,7 +15,7 @@ from statistics import fmean
 from pondera.bench.file import Bench, Result
 from pondera.bench.grading import Problem, graded
 from pondera.bench.spec import Cell
-from pondera.errors import ModelError, NoAnswer, PonderaError
+from pondera.errors import BadInput, ModelError, NoAnswer, PonderaError
 from pondera.ledger import Row, last, tree
 from pondera.ops import Expand
 from pondera.plain import digest
@@ -100,6 +100,8 @@ async def replay(bench: Bench, cell: Cell, plan: Plan, budget: Budget, repeats: 
     for result in bench.results(cell):
         if result.state == "done":
             problem, rows = bench.problem(cell.task, result.problem), bench.rows(cell.print, result.problem)
+            if not rows:
+                raise BadInput(f"{bench.path} was merged without texts, and a replay needs them: give the bench that it was made of.")
             known = _graded(rows, result)
             turns = [await _turn(plan, budget, problem, rows, known, seed + turn) for turn in range(repeats)]
             errors = [turn for turn in turns if isinstance(turn, str)]

@@ -196,7 +196,8 @@ class _Cell:
         """The samples that another way to choose has drawn alike for this problem, as the beginning of a ledger."""
         for other in self.alike:
             if self.bench.state(other, name) == "done":
-                rows = self.bench.rows(other, name)
+                if not (rows := self.bench.rows(other, name)):
+                    continue  # a bench without texts
                 begun = Row("run", "0", {**rows[0].body, "origin": self.cell.plan.origin()})
                 drawn = [row for row in rows if row.kind == "sample" and (row.body["by"], row.body["status"]) == ("think", "answered")]
                 return [begun, *(Row("sample", row.key, {**row.body, "at": 0.0, "from": other}) for row in drawn)]

@@ -1,4 +1,4 @@
-"""`pondera bench report`, `compare` and `replay`: what a bench's file tells."""
+"""`pondera bench report`, `compare`, `replay` and `merge`: what a bench's file tells."""
 
 from __future__ import annotations
 
@@ -151,6 +151,23 @@ async def _replayed(bench: Bench, cell: Cell, plan: Plan, budget: Budget, repeat
     sure = mean(np.array([one.right for one in done]))
     told |= {"accuracy": sure.value, "low": sure.low, "high": sure.high}
     return told | {name: float(np.mean([getattr(one, name) for one in done])) for name in ("tokens", "calls")}
+
+
+@bench_app.command("merge", epilog="Example:  pondera bench merge all.db here.db there.db    or    public.db bench.db --without-texts")
+def merge(
+    out: Annotated[Path, typer.Argument(metavar="OUT.db", help="Where it goes; what is in it stays.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.db...", help="Benches that `pondera bench run` wrote.")],
+    without_texts: Annotated[
+        bool, typer.Option("--without-texts", help="Leave out questions, gold answers and ledgers; curves, rates and comparisons stay.")
+    ] = False,
+) -> None:
+    """Put several benches into one file: of machines that share no disk, or to publish results where the questions may not be."""
+    from pondera.bench.file import Bench
+    from pondera.bench.merge import merge as merged
+
+    with Bench(out) as bench:
+        for file in files:
+            emit(f"{file}: {count(merged(bench, file, texts=not without_texts), 'run')} new in {out}")
 
 
 @bench_app.command(

@@ -210,7 +210,9 @@ async def test_a_label_with_dollars_is_no_formula(tmp_path: Path) -> None:
     from pondera.bench.draw import Spot, pareto
 
     spots = [Spot("a $x_^$ b", 1.0, 0.5, 0.4, 0.6), Spot("$", 2.0, 0.6, 0.5, 0.7)]
-    assert "<svg" in pareto("name", "A $_^$ title <b>", spots, "tokens").svg()
+    assert "<svg" in pareto("name", "A $_^$ title <b>", spots, "tokens", [5]).svg()
+    assert "Not all" not in pareto("name", "Even", spots, "tokens", [5, 5]).caption
+    assert "Not all were asked the same problems: 5 to 9" in pareto("name", "Uneven", spots, "tokens", [9, 5]).caption
 
 
 async def test_a_model_that_is_not_there_is_named(made: Path) -> None:

@@ -22,6 +22,7 @@ LIGHT = ("#1b62b5", "#c4510c", "#18794e", "#8a3fa0", "#9a6700", "#b3261e", "#0b7
 DARK = ("#6cb0ff", "#ff9d5c", "#57c99a", "#d39bea", "#e3b341", "#ff8a80", "#54c7d4", "#aab4c0")
 INK, FAINT, PAPER = "#24292f", "#d7dce2", "#ffffff"
 _MARKS = "osD^vPX*"
+TERA = 1e12
 
 Artist = Callable[[Any], None]
 
@@ -127,8 +128,8 @@ def front(spots: Sequence[Spot]) -> list[Spot]:
     return kept
 
 
-def pareto(name: str, title: str, spots: Sequence[Spot], axis: str) -> Picture:
-    """All ways to think, and the line of those that none beats, with their names."""
+def pareto(name: str, title: str, spots: Sequence[Spot], axis: str, counts: Sequence[int]) -> Picture:
+    """All ways to think, and the line of those that none beats, with their names; `counts` are the problems that each was asked."""
     best = front(spots)
 
     def draw(axes: Any) -> None:
@@ -145,7 +146,8 @@ def pareto(name: str, title: str, spots: Sequence[Spot], axis: str) -> Picture:
         _percent(axes)
 
     ranks = "; ".join(f"{i}: {spot.label}" for i, spot in enumerate(best, 1))
-    return Picture(name, title, f"The front, cheapest first. {ranks}.", draw)
+    uneven = "" if min(counts) == max(counts) else f" Not all were asked the same problems: {min(counts):,} to {max(counts):,} of them."
+    return Picture(name, title, f"The front, cheapest first. {ranks}.{uneven}", draw)
 
 
 def curves(name: str, title: str, found: Sequence[Returns], axis: str = "tokens") -> Picture:
@@ -210,10 +212,11 @@ def exchanged(name: str, title: str, small: str, lines: Mapping[str, tuple[Float
 
     def draw(axes: Any) -> None:
         for i, (way, (flops, right)) in enumerate(lines.items()):
-            axes.plot(flops, right, label=f"{small}: {way}", **_line(i))
+            axes.plot(np.asarray(flops) / TERA, right, label=way, **_line(i))
         axes.axhline(large.right, color=LIGHT[7], linewidth=1, linestyle="--")
-        axes.plot([large.flops], [large.right], "*", color=INK, markersize=12, label=f"{large.model}: one answer")
-        _plain(axes, "floating-point operations a problem")
+        axes.plot([large.flops / TERA], [large.right], "*", color=INK, markersize=12, label=f"{large.model}: one answer")
+        _plain(axes, "tera-operations (floating point) a problem")
         _percent(axes)
 
-    return Picture(name, title, "Operations are 2 x parameters x tokens computed; a prompt in the cache is not computed again.", draw)
+    caption = f"Lines are {small}. Operations are 2 x parameters x tokens computed; a prompt in the cache is not computed again."
+    return Picture(name, title, caption, draw)

@@ -119,7 +119,8 @@ def _pictures(task: str, shown: Sequence[Shown]) -> Iterator[Picture]:
     for axis, what in (("tokens", "tokens"), ("seconds", "time"), ("usd", "money")):
         spots = list(_spots(shown, axis))
         if len(spots) > 1 and all(spot.cost > 0 for spot in spots):
-            yield draw.pareto(_file(task, "front", axis), f"The front: accuracy for {what}", spots, axis)
+            counts = [one.told["done"] for one in shown]
+            yield draw.pareto(_file(task, "front", axis), f"The front: accuracy for {what}", spots, axis, counts)
     for one in shown:
         if one.bank and one.returns:
             who = f"{one.cell.plan.model}, {one.cell.label}"

@@ -134,7 +134,7 @@ def columns(words: Sequence[str], figures: Sequence[str], title: str = "") -> An
 
     table = Table(title=title or None, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in words:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", min_width=12)
     for name in figures:
         table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -59,12 +59,14 @@ def exchange(file: File, price: Prices = None, parameters: Sizes = None, as_json
         out.print(
             f"{one_line(one.small)}, {one_line(one.way)}: one answer {alone}; its cost below is by that of the larger one", soft_wrap=True
         )
-        table = columns(("with",), ("samples", "right", "against", "operations", "no cache", "seconds", "dollars"))
+        money = ("USD",) if any(rate.usd is not None for rate in one.rates) else ()
+        table = columns(("with",), ("samples", "right", "against", "FLOPs", "uncached", "seconds", *money))
         for rate in one.rates:
-            at = f"{rate.samples.value:.3g} ({rate.samples.low:.3g} to {rate.samples.high:.3g})" if rate.samples else f"not with {rate.n}"
-            gap = f"{rate.gap.value:+.1%} ({rate.gap.low:+.1%} to {rate.gap.high:+.1%})"
-            ratios = [f"{one:.2g}" if one is not None else "" for one in (rate.flops, rate.uncached, rate.seconds, rate.usd)]
-            table.add_row(one_line(rate.way), at, f"{rate.accuracy:.1%}", gap, *ratios)
+            at = f"{rate.samples.value:.2g} ({rate.samples.low:.2g} to {rate.samples.high:.2g})" if rate.samples else f"over {rate.n}"
+            gap = f"{rate.gap.value:+.0%} ({100 * rate.gap.low:+.0f} to {100 * rate.gap.high:+.0f})"
+            ratios = [rate.flops, rate.uncached, rate.seconds, *((rate.usd,) if money else ())]
+            told = [f"{ratio:.2g}" if ratio is not None else "" for ratio in ratios]
+            table.add_row(one_line(rate.way), at, f"{rate.accuracy:.0%}", gap, *told)
         out.print(table)
 
 

@@ -100,7 +100,7 @@ def _plain(axes: Any, axis: str) -> None:
 
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12f}".rstrip("0").rstrip(".")))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(NAMES.get(axis, axis))
 

@@ -16,7 +16,7 @@ import pytest
 from pondera.errors import ModelUnavailable
 from pondera.models import openvino, weights
 from pondera.models.openvino_engine import Engine, Job
-from pondera.models.openvino_words import PROBE
+from pondera.models.openvino_words import PROBE, Words
 
 GENAI = SimpleNamespace(
     GenerationStatus=SimpleNamespace(RUNNING="running", IGNORED="ignored"),
@@ -259,24 +259,15 @@ async def test_a_model_that_is_opened_twice_at_once_is_loaded_once_and_closed_on
 
 def test_where_white_space_depends_on_the_place_the_tokenizer_is_asked() -> None:
     """As with SentencePiece: a token's space is left out at the beginning of a text."""
-    words = ["", "", "", *(f" {word}" for word in ["to", "be", "or", "not"])]
-    asked: list[int] = []
-
-    def decode(ids: list[int]) -> str:
-        asked.append(len(ids))
-        return "".join(words[one] for one in ids).lstrip()
+    texts = ["", "", "", *(f" {word}" for word in ["to", "be", "or", "not"])]
 
     def encode(text: str, add_special_tokens: bool) -> Any:
-        return encoded([3, 4, 5, 6] if text == PROBE else [words.index(f" {text.strip()}")])
+        return encoded([3, 4, 5, 6] if text == PROBE else [texts.index(f" {text.strip()}")])
 
-    tokenizer = SimpleNamespace(get_eos_token_id=lambda: 2, encode=encode, decode=decode)
-    engine = Engine(GENAI, Pipeline(), tokenizer, 100, 100)
-    try:
-        assert not engine.words.apart
-        assert engine.words.decode((3, 4, 5)) == "to be or"
-        assert engine.words.decode(()) == ""
-    finally:
-        engine.close()
+    words = Words(SimpleNamespace(encode=encode, decode=lambda ids: "".join(texts[one] for one in ids).lstrip()))
+    assert not words.apart
+    assert words.decode((3, 4, 5)) == "to be or"
+    assert words.decode(()) == ""
 
 
 def test_a_token_is_decoded_once_and_half_a_character_with_its_other_half() -> None:
@@ -286,13 +277,9 @@ def test_a_token_is_decoded_once_and_half_a_character_with_its_other_half() -> N
         asked.append(tuple(ids))
         return b"".join({7: b"\xc3", 8: b"\xa9"}.get(one, b"x") for one in ids).decode(errors="replace")
 
-    tokenizer = SimpleNamespace(get_eos_token_id=lambda: 2, encode=TOKENIZER.encode, decode=decode)
-    engine = Engine(GENAI, Pipeline(), tokenizer, 100, 100)
-    try:
-        assert engine.words.apart
-        assert (engine.words.decode((5, 7, 8, 5)), engine.words.decode((7,))) == ("xéx", "\ufffd")
-        asked.clear()
-        assert engine.words.decode((5, 5, 5)) == "xxx"
-        assert not asked
-    finally:
-        engine.close()
+    words = Words(SimpleNamespace(encode=TOKENIZER.encode, decode=decode))
+    assert words.apart
+    assert (words.decode((5, 7, 8, 5)), words.decode((7,))) == ("xéx", "\ufffd")
+    asked.clear()
+    assert words.decode((5, 5, 5)) == "xxx"
+    assert not asked

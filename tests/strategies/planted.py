@@ -36,7 +36,9 @@ def script(op: Expand, index: int, seed: int) -> str:
 
 
 async def honest(nodes: tuple[Thought, ...]) -> list[float | None]:
-    return [0.2 if any("wrong" in step.text for step in node.path) else 0.9 for node in nodes]
+    """What a tool put out is as right as the program."""
+    said = [(node.parent or node).reply if node.tool else node.reply for node in nodes]
+    return [0.9 if "wrong" not in text else 0.2 for text in said]
 
 
 async def sure(nodes: tuple[Thought, ...]) -> list[float | None]:

@@ -52,7 +52,7 @@ class Words:
         ids = self._encode(PROBE)
         windows = [ids, *(ids[i : i + WINDOW] for i in range(len(ids)))]
         parts = [[self.piece(one) for one in window] for window in windows]
-        return all("".join(some) == self.tokenizer.decode(list(ids)) for some, ids in zip(parts, windows, strict=True) if all(some))
+        return all("".join(some) == self.tokenizer.decode(list(window)) for some, window in zip(parts, windows, strict=True) if all(some))
 
     def template(self, turns: list[dict[str, Any]]) -> str:
         try:

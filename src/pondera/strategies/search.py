@@ -10,8 +10,7 @@ from statistics import fmean
 
 from pondera.errors import BRANCH_ERRORS, BadInput, BranchesFailed, Unaffordable
 from pondera.ops import Expand, Offer, both
-from pondera.strategies.steps import END, ENDING, KEEP, choose, coded, finish, fresh, steps
-from pondera.strategies.think import UNFENCE
+from pondera.strategies.steps import END, ENDING, KEEP, choose, finish, fresh, steps, stops
 from pondera.thought import Thought
 
 Scores = dict[Thought, float]
@@ -67,8 +66,8 @@ async def rollout(node: Thought, temperature: float, room: int, say: str = "") -
     """A path to its end, in at most `room` tokens and then a forced answer. Raises BranchesFailed for one without end."""
     if node.done and not say:
         return await finish(node, ENDING)  # itself, unless all that it did was think
-    stop = (UNFENCE,) if not say and coded(node) else ()
-    [end] = await Expand(node, say=say or fresh(node), max_tokens=room, temperature=temperature, stop=stop, keep=KEEP)
+    say = say or fresh(node)
+    [end] = await Expand(node, say=say, max_tokens=room, temperature=temperature, stop=stops(node, say), keep=KEEP)
     answer = end if end.finish == "loop" else await finish(end, ENDING)
     if not answer.done:
         raise BranchesFailed("The path comes to no end: it goes on, or says the same over and over.")

@@ -36,9 +36,9 @@ async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: i
     Raises Unaffordable where the budget has no more than `keep` tokens for them, BadInput where `over` is no sort of path.
     """
     say = fresh(node, over)
-    force, stop = (FENCE, UNFENCE) if say == PROGRAM else ("", UNFENCE if coded(node) else "")
-    asked = Expand(node, n, "step", say=say, force=force, max_tokens=step, temperature=temperature, stop=(stop,) if stop else (), keep=keep)
-    alive = [child for child in await asked if child.finish != "loop"]
+    force, stop = FENCE if say == PROGRAM else "", stops(node, say)
+    grown = await Expand(node, n, "step", say=say, force=force, max_tokens=step, temperature=temperature, stop=stop, keep=keep)
+    alive = [child for child in grown if child.finish != "loop"]
     if any(unanswered(child) for child in alive):  # it would be a vote for nothing
         return await both(*(answered(child, step) for child in alive))
     return alive
@@ -57,6 +57,11 @@ async def answered(child: Thought, max_tokens: int) -> Thought:
 def coded(node: Thought) -> bool:
     """Whether a path is a program being written."""
     return node.turn[0].said == PROGRAM
+
+
+def stops(node: Thought, say: str) -> tuple[str, ...]:
+    """What ends the program that goes on at a node, or that `say` asks for there."""
+    return (UNFENCE,) if say == PROGRAM or (not say and coded(node)) else ()
 
 
 async def worth(nodes: Sequence[Thought], by: str) -> list[float]:

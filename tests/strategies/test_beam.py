@@ -14,6 +14,7 @@ from pondera.errors import BadInput, ModelError
 from pondera.models.fake import Fake
 from pondera.ops import Expand
 from pondera.strategies.beam import balanced, beam, dvts, lookahead, rebase
+from pondera.strategies.particles import particles
 from pondera.strategies.search import distinct, ranked
 from pondera.strategies.steps import END
 from pondera.strategies.think import cot
@@ -127,6 +128,19 @@ async def test_the_beam_asks_the_children_of_a_node_together_and_keeps_the_best(
         assert 1 <= len(ops) <= 3
         assert {op.n for op in ops} == {2}
     assert all(not op.say for op in model.asked[1:]), "a path is continued, the question is not asked again"
+
+
+@pytest.mark.parametrize("strategy", [partial(beam, fanout=1), partial(rebase, width=2), partial(particles, n=2)])
+@pytest.mark.parametrize(("ended", "open_", "levels"), [("gold", "dull", 1), ("shiny", "gold", 2), ("dull", "dull", 2)])
+async def test_a_search_ends_when_no_open_path_could_overtake_the_ended_ones(strategy: Any, ended: str, open_: str, levels: int) -> None:
+    def two(op: Expand, index: int, seed: int) -> str:
+        if op.node.reply:
+            return "\\boxed{42} gold"
+        return f"{open_}\n\nmore" if index else f"\\boxed{{7}} {ended}"
+
+    model = Fake(two)
+    answer = await solve(partial(strategy, by="taste"), model)
+    assert (len({len(op.node.path) for op in model.asked if op.temperature}), answer.key) == (levels, "7" if levels == 1 else "42")
 
 
 async def test_lookahead_scores_where_a_step_leads_and_keeps_the_step() -> None:

@@ -8,7 +8,8 @@ r"""Search over steps, level by level: beam search, diverse verifier tree search
 .. math:: n_j = B \, e^{r_j / T} / \sum_k e^{r_k / T}
 
 with B the places that no ended path holds yet, rounded so that the sum is B. In all three an ended path keeps its place and is a vote,
-also where the verifier would have pruned it: it is paid for. The answer is the vote of the ended paths, weighted by the verifier.
+also where the verifier would have pruned it: it is paid for. The answer is the vote of the ended paths, weighted by the verifier. Beam
+search and REBASE end as soon as the open paths could not overtake it at what the verifier thinks of them now.
 
 Children of one node are asked in one request and a path is continued where it stands, so the cache holds all but what is new.
 
@@ -62,8 +63,7 @@ async def beam(
         best = ranked((node for node in pool if node in scores), scores)[:width]
         front = [node for node in best if not node.done]
         width -= len(best) - len(front)
-        await tell(scores, front)
-        if not front:
+        if await tell(scores, front) or not front:
             break
     return await settle(scores, front)
 
@@ -165,9 +165,8 @@ async def rebase(
             break
         scores |= zip(new, await worth(new, by), strict=True)
         front = ranked((node for node in pool if not node.done), scores)
-        await tell(scores, front)
         places = width - sum(node.done for node in scores)
-        if not front or places < 1:
+        if await tell(scores, front) or not front or places < 1:
             break
         given = zip(front, balanced([scores[node] for node in front], places, balance), strict=True)
         shares = {node: n for node, n in given if n}

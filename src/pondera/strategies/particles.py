@@ -5,7 +5,8 @@ far, and after each step n particles are drawn anew in proportion to
 
 .. math:: w_i = e^{\operatorname{logit} r_i} = r_i / (1 - r_i)
 
-so that paths which look worse live on now and then, and an imperfect verifier misleads less. Paths that ended stay in the draw.
+so that paths which look worse live on now and then, and an imperfect verifier misleads less. Paths that ended stay in the draw. A sweep ends
+as soon as the open ones could not overtake the answer of the ended ones at what the verifier thinks of them now.
 
 The draw is systematic (one number u; the i-th pick lies at (u + i) / n of all weight): each path is taken floor or ceil of its expected
 number of times, the draw of least variance. Particle Gibbs repeats the filter with one path of the last sweep kept alive, whatever its
@@ -79,9 +80,9 @@ async def gibbs(
                 break
             scores |= zip(new, await worth(new, by), strict=True)
             swarm = ranked([node for node in swarm if node.done] + grown, scores)
-            await tell(scores, [node for node in swarm if not node.done])
-            if all(node.done for node in swarm):
-                break  # their weights speak for themselves
+            left = [node for node in swarm if not node.done]
+            if await tell(scores, left, [node for node in swarm if node.done]) or not left:
+                break  # the weights speak for themselves
             pool = ranked([*swarm, *(trail[level : level + 1] or trail[-1:])], scores)
             weights = odds([scores[node] for node in pool])
             swarm = rng.choices(pool, weights, k=free) if trail else [pool[i] for i in systematic(weights, free, rng.random())]

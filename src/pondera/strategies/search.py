@@ -5,12 +5,14 @@ A search keeps one table, `scores`: what the verifier thinks of each node that i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from pondera.errors import BRANCH_ERRORS, BadInput, BranchesFailed, Unaffordable
-from pondera.ops import Expand, Offer, both
+from pondera.ops import Expand, Key, Offer, both
 from pondera.strategies.steps import END, ENDING, KEEP, choose, finish, fresh, steps, stops
+from pondera.strategies.vote import elect, standings
 from pondera.thought import Thought
 
 Scores = dict[Thought, float]
@@ -74,12 +76,21 @@ async def rollout(node: Thought, temperature: float, room: int, say: str = "") -
     return answer
 
 
-async def tell(scores: Scores, front: Sequence[Thought]) -> None:
-    """Offer the best so far: the vote of the ended paths, before there is one the first of the open ones."""
-    if ended := [node for node in scores if node.done]:
-        await Offer(*await choose(ended, [scores[node] for node in ended]))
-    elif front:
-        await Offer(front[0])
+async def tell(scores: Scores, front: Sequence[Thought], ended: Sequence[Thought] | None = None) -> bool:
+    """Offer the best so far, and say whether it is settled: no answer could overtake it if all of `front` ended as they stand, and agreed.
+
+    The best is the vote of the ended paths (all in `scores` unless some are given), before there is one the first of the open ones.
+    """
+    votes = list(ended or (node for node in scores if node.done))
+    if not votes:
+        if front:
+            await Offer(front[0])
+        return False
+    keys, weights = await Key(tuple(votes)), [max(0.0, scores[node]) for node in votes]
+    await Offer(*elect(votes, keys, weights))
+    first, second = [*(share for _, share in standings(votes, keys, weights)), 0.0, 0.0][:2]
+    lead, rest = (first - second) * math.fsum(weights), math.fsum(max(0.0, scores.get(node, 1.0)) for node in front)
+    return lead > rest and ended != []
 
 
 async def settle(scores: Scores, front: Sequence[Thought], ended: Sequence[Thought] = ()) -> Thought:

@@ -10,10 +10,12 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pondera.allocate.resample import best
 from pondera.allocate.returns import Worth, returns
 from pondera.bench import page
 from pondera.bench.bank import ADAPTIVE, MAJORITY, PASS, Pool, bank, curve, points
@@ -26,12 +28,16 @@ from pondera.bench.report import Options, gather
 from pondera.bench.spec import Cell
 from pondera.bench.tables import rates, tables, write
 from pondera.errors import BadInput
+from pondera.ledger import tree
 from pondera.models.fake import Fake
 from pondera.plan import Plan
 from pondera.thought import Budget, Price
+from pondera.verifiers.learned import load
+from pondera.verifiers.signals import signals
 from tests.bench.helpers import CHAINS, benched, spec, sums
 
 RECORDED = Path(__file__).parents[3] / "shared/data/recorded_math_rm.jsonl"
+MIXED = "mean(of='learned, confidence')"
 near = pytest.approx
 
 
@@ -228,6 +234,42 @@ async def test_judges_are_paid_at_the_price_of_whoever_judges(tmp_path: Path) ->
     assert told is not None
     assert told.curves["weighted vote by judge"].mean("usd")[-1] > told.curves[MAJORITY].mean("usd")[-1]
     assert told.curves["weighted vote by judge"].mean("tokens")[-1] > told.curves[MAJORITY].mean("tokens")[-1]
+
+
+async def test_what_judges_answers_beside_each_other_is_shown_k_and_no_more(tmp_path: Path) -> None:
+    """best-of-k by `learned` at each k is the mean over all subsets, each judged by itself: its scores of n know more."""
+    way = "best_of(n=4, over='both', by='learned')"
+    file = sums(tmp_path / "sums.jsonl", 8)
+    await benched(tmp_path / "b.db", spec(file, way, f"best_of(n=4, by={MIXED!r})"))
+    fit, direct, leaky = load("qwen2.5-coder-0.5b"), [], []
+    with Bench(tmp_path / "b.db") as bench:
+        learned, duels = bench.cells()
+        results = list(bench.results(learned))
+        for result in results:
+            rows = bench.rows(learned.print, result.problem)
+            nodes, told = tree(rows), {one["id"]: one for one in result.pool}
+
+            def chosen(some: tuple[str, ...], nodes: Any = nodes, told: Any = told) -> float:
+                shown = [name for name in some if told[name]["scores"]]
+                keys = [told[name]["key"] for name in shown]
+                chances = fit.chance(signals([nodes[name] for name in shown], keys)) if shown else []
+                ranked = [
+                    (chance, told[name]["trust"], name) for chance, name, key in zip(chances, shown, keys, strict=True) if key is not None
+                ]
+                tops = [name for chance, trust, name in ranked if (chance, trust) == max(ranked)[:2]]
+                return fmean(told[name]["score"] for name in tops) if tops else 0.0
+
+            direct.append([fmean(chosen(some) for some in combinations(told, k)) for k in range(1, 5)])
+            leaky.append(best([one["score"] for one in result.pool], [one["scores"].get("learned", -1.0) for one in result.pool]))
+        made, pairs = (bank(cell, bench.results(cell)) for cell in (learned, duels))
+    assert made is not None
+    assert pairs is not None
+    curve = made.curves["best-of-k by learned"].right
+    assert np.abs(curve - np.array(direct)).max() < 0.1  # of orders drawn by chance, for one problem
+    assert np.abs(curve - np.array(direct)).mean() < 0.012
+    assert np.abs(np.array(leaky) - np.array(direct)).mean() > 0.012, "the difference would not be seen"
+    assert curve[:, -1] == near([result.figures["right"] for result in results])
+    assert (made.undrawn, pairs.undrawn) == ([], [MIXED])
 
 
 def one_pool(scores: list[float | None], trust: list[float]) -> Pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,23 @@ def test_without_texts_there_are_none_and_every_figure_is(tmp_path: Path, capsys
     capsys.readouterr()
     assert main(["bench", "replay", str(bare), "-s", "cot"]) == 2
     assert "give the bench that it was made of" in capsys.readouterr().err
+
+
+async def test_a_merge_folds_what_samples_say_anew(tmp_path: Path) -> None:
+    """A bench of a version that kept no signals gets them; grades stay as they are, also where the ledger has other samples."""
+    _, b = await halves(tmp_path)
+    with Bench(b) as bench:
+        whole = {(cell.print, one.problem): one.pool for cell in bench.cells() for one in bench.results(cell)}
+        for cell, problem in whole:
+            old = [{k: v for k, v in one.items() if k != "signals"} | {"score": 0.25} for one in whole[cell, problem]]
+            bench.db.execute("UPDATE runs SET pool = ? WHERE cell = ? AND problem = ?", (json.dumps(old), cell, problem))
+        bench.db.execute("UPDATE runs SET pool = '[]' WHERE cell = ? AND problem = ?", (cell, problem))
+    merged(tmp_path / "new.db", b, texts=False)
+    with Bench(tmp_path / "new.db") as bench:
+        got = {(cell.print, one.problem): one.pool for cell in bench.cells() for one in bench.results(cell)}
+    assert got.pop((cell, problem)) == []
+    assert got == {name: [one | {"score": 0.25} for one in pool] for name, pool in whole.items() if name != (cell, problem)}
+    assert any("signals" in one for pool in got.values() for one in pool)
 
 
 async def test_a_bench_goes_on_from_one_without_texts(tmp_path: Path) -> None:

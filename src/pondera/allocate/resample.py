@@ -60,6 +60,16 @@ def best(values: ArrayLike, scores: ArrayLike) -> Floats:
     return taken
 
 
+def taken(values: ArrayLike, *columns: ArrayLike) -> Floats:
+    """The mean value of those samples of each row that are highest by the first column, then by the second. Shapes [m, k] to [m]."""
+    first = np.ones(np.shape(values), dtype=bool)
+    for column in columns:
+        held = np.where(first, np.asarray(column, dtype=float), -np.inf)
+        first &= held == held.max(axis=1, keepdims=True)
+    told: Floats = (first * np.asarray(values, dtype=float)).sum(axis=1) / first.sum(axis=1)
+    return told
+
+
 def ranks(*columns: ArrayLike) -> Ints:
     """The place of each sample in an order by the first column, then by the second, and so on; the highest is last, equals are equal."""
     rows = np.stack([np.asarray(column, dtype=float) for column in columns], axis=1)

@@ -6,6 +6,9 @@ have (their model's own trust, and whatever verifier scored them), and votes tha
 they cost when they were recorded: tokens and dollars in proportion, seconds those of the slowest of k that run side by side (one after
 another for a vote that stops). A verifier's cost is in proportion too, and only in the curves that need it.
 
+A verifier that judges answers beside each other knows more of k when it is shown n. `learned` is asked anew about every k, from the
+signals that the samples have alone; curves by others of that sort are not drawn.
+
 A run that came to no answer has samples without one: it is wrong in every curve.
 """
 
@@ -27,6 +30,9 @@ from pondera.bench.file import Result
 from pondera.bench.grading import SURE
 from pondera.bench.spec import Cell
 from pondera.thought import Price
+from pondera.verifiers import of_pools
+from pondera.verifiers.learned import Fit, fit_of
+from pondera.verifiers.signals import ALONE, NAMES, beside
 
 CHOOSERS = ("vote", "best_of", "tournament")
 SINGLE = ("cot", "few_shot", "program")  # one sample: a bank of one
@@ -90,6 +96,7 @@ class Pool:
     seconds: Floats
     usd: Floats
     scores: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    signals: Floats | None = None  # shape [n, signals], NaN throughout for one that no verifier was shown; None: they are not known
     problem: str = ""
     judged: Sequence[float] = (0.0, 0.0, 0.0)  # tokens, seconds and dollars of whoever gave the scores, for one sample
 
@@ -109,14 +116,16 @@ class Pool:
         waited = max(0.0, told["seconds"] - float(seconds.max())) if judges else 0.0
         judged = [one / len(pool) for one in (spent[0], waited, spent[1])]
         keys = [one["key"] for one in pool]
-        return cls(keys, column("score") >= SURE, column("trust"), column("tokens"), seconds, usd, scores, result.problem, judged)
+        right, trust, tokens = column("score") >= SURE, column("trust"), column("tokens")
+        return cls(keys, right, trust, tokens, seconds, usd, scores, _signals(pool), result.problem, judged)
 
     @classmethod
     def silent(cls, cell: Cell, result: Result, n: int, prices: Prices) -> Pool:
         """Of a run that came to nothing: its bill in `n` parts."""
         ones, told = np.ones(n), result.figures
         costs = ones * told["tokens"] / n, ones * told["seconds"], ones * paid(cell, result, prices) / n
-        return cls([None] * n, np.zeros(n, dtype=bool), ones, *costs, problem=result.problem)
+        signals = np.full((n, len(NAMES)), np.nan)
+        return cls([None] * n, np.zeros(n, dtype=bool), ones, *costs, signals=signals, problem=result.problem)
 
     def take(self, some: resample.Ints) -> Pool:
         keys = [self.keys[i] for i in some]
@@ -124,6 +133,17 @@ class Pool:
 
     def votes(self, weights: Sequence[float] | None = None) -> resample.Votes:
         return resample.Votes.of(self.keys, list(self.right), self.trust, weights)
+
+
+def _signals(pool: Sequence[Mapping[str, Any]]) -> Floats | None:
+    """None where some candidate has none, or those of another version."""
+    if any(one["key"] is not None and len(one.get("signals", ())) != len(NAMES[ALONE]) for one in pool):
+        return None
+    told = np.full((len(pool), len(NAMES)), np.nan)
+    for i, one in enumerate(pool):
+        if "signals" in one:
+            told[i, ALONE] = [np.nan if value is None else value for value in one["signals"]]
+    return told
 
 
 def points(pool: Pool, ks: resample.Ints, rng: np.random.Generator, names: Iterable[str] = ()) -> dict[str, Point]:
@@ -139,24 +159,39 @@ def points(pool: Pool, ks: resample.Ints, rng: np.random.Generator, names: Itera
     counts = ks.astype(float)
     told: dict[str, Point] = {name: (value[at], *cost, counts) for name, value in found.items()}
     for name in names:
-        best, vote = _by(pool, pool.scores.get(name, ()), drawn, answered, majority)
-        told[f"best-of-k by {name}"] = (best[at], tokens, seconds, usd, counts)
-        told[f"weighted vote by {name}"] = (vote[at], tokens, seconds, usd, counts)
+        fit = fit_of(name)
+        best, vote = _anew(pool, fit, ks, drawn) if fit else [one[at] for one in _by(pool, pool.scores.get(name, ()), drawn, majority)]
+        told[f"best-of-k by {name}"] = (best, tokens, seconds, usd, counts)
+        told[f"weighted vote by {name}"] = (vote, tokens, seconds, usd, counts)
     costs = (used * pool.tokens.mean(), used * pool.seconds.mean(), used * pool.usd.mean())
     return told | {ADAPTIVE: (right, *costs, used)}
 
 
-def _by(
-    pool: Pool, said: Sequence[float | None], drawn: resample.Ints, answered: NDArray[np.bool_], majority: Floats
-) -> tuple[Floats, Floats]:
+def _by(pool: Pool, said: Sequence[float | None], drawn: resample.Ints, majority: Floats) -> tuple[Floats, Floats]:
     """best-of-k and the weighted vote by a verifier, as the strategies choose: equals by trust; where it has no opinion, the majority."""
     given = [score for score in said if score is not None]
     if not given:
         return majority, majority
-    known = np.array([score is not None for score in said])
+    answered, known = (np.array([one is not None for one in some]) for some in (pool.keys, said))
     scores = np.array([np.mean(given) if score is None else score for score in said])
     best = resample.best(pool.right, resample.ranks(answered, known, scores, pool.trust))
     return best, resample.sway(pool.votes(list(np.maximum(scores, 0.0))), drawn)[0]
+
+
+def _anew(pool: Pool, fit: Fit, ks: resample.Ints, drawn: resample.Ints) -> tuple[Floats, Floats]:
+    """The same at each of `ks` by a fit, which is shown the first k of each order and no more."""
+    assert pool.signals is not None
+    votes = pool.votes()
+    shown = (~np.isnan(pool.signals)).sum(axis=1) > 0
+    told = np.zeros((2, len(ks)))
+    for i, k in enumerate(ks):
+        some = drawn[:, :k]
+        options, trust = votes.options[some], pool.trust[some]
+        chance = np.where(options >= 0, fit.chance(beside(pool.signals[some], options, shown[some])), 0.0)
+        told[0, i] = resample.taken(pool.right[some], options >= 0, chance, trust).mean()
+        race = (options[:, :, None] == np.arange(len(votes.right))) * (chance + resample.HAIR * trust)[:, :, None]
+        told[1, i] = resample.elected(votes, race.sum(axis=1, keepdims=True)).mean()
+    return told[0], told[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +199,14 @@ class Bank:
     """The curves of a cell by name, and those of each fifth of the problems by difficulty (majority@k, the easiest first).
 
     `n` is the number of samples a problem, `problems` those that have them, by their prints, in the order of the curves' rows, and `others`
-    how many were left out since they have another number of them.
+    how many were left out since they have another number of them. `undrawn` are verifiers without curves: what they say of k is not known.
     """
 
     cell: Cell
     n: int
     problems: Sequence[str]
     others: int
+    undrawn: Sequence[str]
     curves: Mapping[str, Curve]
     fifths: Sequence[Curve]
 
@@ -183,12 +219,15 @@ def bank(cell: Cell, results: Iterable[Result], prices: Prices | None = None, se
         return None
     n = sizes.most_common(1)[0][0]
     whole = [Pool.of(cell, one, rates) if one.pool else Pool.silent(cell, one, n, rates) for one in done if len(one.pool) in (0, n)]
-    names = dict.fromkeys(name for pool in whole for name in pool.scores)
+    named = dict.fromkeys(name for pool in whole for name in pool.scores)
+    known = all(pool.signals is not None for pool in whole)
+    names = [name for name in named if not of_pools(name) or (known and fit_of(name))]
     ks = np.unique(np.round(np.geomspace(1, n, POINTS)).astype(np.int64))
     told = [points(pool, ks, np.random.default_rng((seed, i)), names) for i, pool in enumerate(whole)]
     made = {name: curve(name, [one[name] for one in told]) for name in told[0]}
     fifths = _fifths(whole, seed) if n >= 4 and len(whole) >= 10 else ()
-    return Bank(cell, n, [pool.problem for pool in whole], len(done) - len(whole), made, fifths)
+    undrawn = [name for name in named if name not in names]
+    return Bank(cell, n, [pool.problem for pool in whole], len(done) - len(whole), undrawn, made, fifths)
 
 
 def curve(name: str, told: Sequence[Point]) -> Curve:

@@ -2,6 +2,7 @@
 
 What a bench without texts holds of each problem is its name and print, of each sample its answer, grade, scores and costs: enough for
 curves, fits, exchange rates and comparisons. Questions, gold answers and ledgers are left out. A run of the same tasks goes on from it.
+What a run's samples say is folded from its ledger anew, so that a bench of an older version gets what later ones read from it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import json
 from pathlib import Path
 
 from pondera import ledger
+from pondera.bench.bank import is_bank
 from pondera.bench.file import Bench
+from pondera.bench.run import pool_of
+from pondera.bench.spec import Cell
 from pondera.errors import BadInput
 from pondera.plain import question_to_json
 from pondera.thought import Question
@@ -46,14 +50,20 @@ def merge(out: Bench, source: Path, *, texts: bool = True) -> int:
                 "SELECT problem, state, owner, result, pool FROM runs WHERE cell = ? AND state = 'done' ORDER BY problem", (cell.print,)
             ):
                 if out.state(cell.print, problem) != "done":
-                    _copy(out, other, cell.print, problem, (state, owner, result, pool), texts)
+                    _copy(out, other, cell, problem, (state, owner, result, pool), texts)
                     new += 1
     return new
 
 
-def _copy(out: Bench, other: Bench, cell: str, problem: str, told: tuple[str, ...], texts: bool) -> None:
-    out.shelve(cell, problem)  # what of it was begun here
-    if texts and (rows := other.rows(cell, problem)):
-        ledger.plant(out.path, f"{cell}/{problem}", rows)
+def _copy(out: Bench, other: Bench, cell: Cell, problem: str, told: tuple[str, ...], texts: bool) -> None:
+    out.shelve(cell.print, problem)  # what of it was begun here
+    state, owner, result, pool = told
+    if rows := other.rows(cell.print, problem):
+        grades = {one["id"]: one["score"] for one in json.loads(pool)}
+        anew = pool_of(rows, is_bank(cell))
+        if grades.keys() == {one["id"] for one in anew}:
+            pool = json.dumps([{k: v for k, v in one.items() if k != "text"} | {"score": grades[one["id"]]} for one in anew])
+        if texts:
+            ledger.plant(out.path, f"{cell.print}/{problem}", rows)
     with out.whole():
-        out.db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)", (cell, problem, *told))
+        out.db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)", (cell.print, problem, state, owner, result, pool))

@@ -31,6 +31,7 @@ from pondera.plan import Plan
 from pondera.ports import Model
 from pondera.strategies.vote import trust
 from pondera.thought import Question, Spend, Thought
+from pondera.verifiers.signals import ALONE, signals
 
 FAILURES = 8  # one after another, after which the model is taken for dead
 PAUSE = 0.25  # seconds between looks at what other processes have claimed
@@ -181,7 +182,7 @@ class _Cell:
             return Result(name, "failed", _figures(record.rows) | {"error": f"{type(error).__name__}: {error}"})
         finally:
             record.close()
-        pool, answer = _pool(record.rows, is_bank(self.cell)), last(record.rows, "answer")
+        pool, answer = pool_of(record.rows, is_bank(self.cell)), last(record.rows, "answer")
         reply = answer["text"] if answer and not tree(record.rows)[answer["node"]].cut else ""
         texts = [reply, *(one.pop("text") for one in pool)]
         distinct = [text for text in dict.fromkeys(texts) if text]
@@ -241,10 +242,11 @@ def _figures(rows: Sequence[Row]) -> dict[str, Any]:
     return told | {"shared": shared.tokens, "shared_usd": shared.usd, "seconds": seconds, "by_role": by_role}
 
 
-def _pool(rows: Sequence[Row], every: bool) -> list[dict[str, Any]]:
+def pool_of(rows: Sequence[Row], every: bool) -> list[dict[str, Any]]:
     """What the answer was chosen from: each candidate with its key, scores and trust, and what its path cost.
 
-    With `every`, samples that came to no candidate, a program that failed, say, are in it too, without an answer.
+    With `every` it is a bank: samples that came to no candidate, a program that failed, say, are in it too, without an answer, and the
+    candidates have the signals that they have alone, so that what judges them beside each other can judge some of them.
     """
     answer = last(rows, "answer")
     nodes = tree(rows)
@@ -252,10 +254,16 @@ def _pool(rows: Sequence[Row], every: bool) -> list[dict[str, Any]]:
     said = [one for one in answer["candidates"] if one["id"] in nodes] if answer else []
     seen = {step.id for one in said for step in nodes[one["id"]].path}
     if every:
+        told = signals([nodes[one["id"]] for one in said], [one["key"] for one in said])
+        said = [{**one, "signals": _signals(row)} for one, row in zip(said, told, strict=True)]
         bare: dict[str, Any] = {"key": None, "text": "", "scores": {}}
         said = said + [{"id": key, **bare} for key in samples if key in nodes and key not in seen]
     spent = {key: body["spend"] for key, body in samples.items()}
     return [_candidate(nodes[one["id"]], one, spent) for one in said]
+
+
+def _signals(row: Sequence[float]) -> list[float | None]:
+    return [None if math.isnan(value) else float(f"{value:.6g}") for value in row[ALONE]]
 
 
 def _candidate(node: Thought, said: Mapping[str, Any], spent: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -265,6 +273,7 @@ def _candidate(node: Thought, said: Mapping[str, Any], spent: Mapping[str, Mappi
         "key": said["key"],
         "text": "" if node.cut else said["text"],
         "scores": said["scores"],
+        **({"signals": said["signals"]} if "signals" in said else {}),
         "trust": trust(node),
         "tokens": sum(one.get("answer", 0) + one.get("thinking", 0) for one in path),
         "prompt": sum(one.get("prompt", 0) for one in path),

@@ -5,8 +5,8 @@ far, and after each step n particles are drawn anew in proportion to
 
 .. math:: w_i = e^{\operatorname{logit} r_i} = r_i / (1 - r_i)
 
-so that paths which look worse live on now and then, and an imperfect verifier misleads less. Paths that ended stay in the draw. A sweep ends
-as soon as the open ones could not overtake the answer of the ended ones at what the verifier thinks of them now.
+so that paths which look worse live on now and then, and an imperfect verifier misleads less. Paths that ended stay in the draw. A sweep
+ends as soon as the open ones could not overtake the answer of the ended ones at what the verifier thinks of them now.
 
 The draw is systematic (one number u; the i-th pick lies at (u + i) / n of all weight): each path is taken floor or ceil of its expected
 number of times, the draw of least variance. Particle Gibbs repeats the filter with one path of the last sweep kept alive, whatever its

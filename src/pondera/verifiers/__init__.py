@@ -6,6 +6,8 @@ group "pondera.verifiers". Answer keys and grading are in :mod:`pondera.verifier
 
 from __future__ import annotations
 
+import re
+
 from pondera import parse
 from pondera.verifiers.code import code
 from pondera.verifiers.combine import logistic, mean, product, weighted
@@ -17,7 +19,12 @@ from pondera.verifiers.pairwise import pairwise
 from pondera.verifiers.reward import reward
 from pondera.verifiers.second import second
 
-__all__ = ["VERIFIERS", "confidence", "judge", "lowest", "tail"]
+__all__ = ["VERIFIERS", "confidence", "judge", "lowest", "of_pools", "tail"]
 
 _OURS = (code, confidence, judge, learned, logistic, lowest, mean, pairwise, product, reward, second, tail, weighted)
 VERIFIERS = parse.registry({"math": equals} | {function.__name__: function for function in _OURS}, "pondera.verifiers")
+
+
+def of_pools(verifier: str) -> bool:
+    """Whether a verifier, by its name, judges answers beside each other: its score of one depends on what else it was shown."""
+    return bool(re.search(r"\b(learned|pairwise)\b", verifier))

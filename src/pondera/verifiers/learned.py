@@ -19,6 +19,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from pondera import parse
 from pondera.errors import BRANCH_ERRORS, BadInput
 from pondera.ops import Key, Verifier, both
@@ -45,11 +48,12 @@ class Fit:
         """Of the columns."""
         return (*NAMES, *self.asks)
 
-    def chance(self, row: Sequence[float]) -> float:
-        """P(right) of one row of signals."""
-        parts = zip(row, self.mean, self.scale, self.weights, strict=True)
-        total = self.bias + math.fsum(w * (x - m) / s for x, m, s, w in parts if not math.isnan(x))
-        return sigmoid(total)
+    def chance(self, rows: ArrayLike) -> NDArray[np.float64]:
+        """P(right) of rows of signals: one for each row, in the shape of `rows` without its last axis."""
+        x = (np.asarray(rows, dtype=float) - np.array(self.mean)) / np.array(self.scale)
+        total = self.bias + (np.nan_to_num(x, nan=0.0) * np.array(self.weights)).sum(axis=-1)
+        told: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(total, -700.0, 700.0)))
+        return told
 
     def save(self, path: Path) -> None:
         """Write the fit as JSON, a signal a line."""
@@ -123,9 +127,21 @@ def learned(fit: str = DEFAULT) -> Verifier:
         rows = signals(nodes, keys)
         for column in await asked(fitted.asks, nodes, keys):
             rows = [[*row, score] for row, score in zip(rows, column, strict=True)]
-        return [None if key is None else fitted.chance(row) for row, key in zip(rows, keys, strict=True)]
+        return [None if key is None else float(fitted.chance(row)) for row, key in zip(rows, keys, strict=True)]
 
     return verifier
+
+
+def fit_of(verifier: str) -> Fit | None:
+    """The fit by which a verifier, named as in "learned(fit='mine.json')", judges from signals alone; None for any other verifier."""
+    from pondera.verifiers import VERIFIERS
+
+    try:
+        made: Any = parse.call(verifier, VERIFIERS, "verifier")
+        fit = load(made.keywords.get("fit", DEFAULT)) if made.func is learned else None
+    except BadInput:  # it judged elsewhere, and is not here
+        return None
+    return None if fit is None or fit.asks else fit
 
 
 async def asked(asks: Sequence[str], nodes: tuple[Thought, ...], keys: Sequence[str | None]) -> list[list[float]]:

@@ -14,12 +14,18 @@ import ast
 import math
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from statistics import fmean, pstdev
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pondera.thought import Thought
 from pondera.verifiers.confidence import logprobs
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 WINDOW = 16  # tokens; solutions of word problems are short
 NAN = math.nan
@@ -62,61 +68,72 @@ NAMES = (
     "negative",
     "size",  # log of the answer's size beside the question's largest number
 )
+_PROGRAM, _SURE, _LENGTH = (NAMES.index(name) for name in ("program", "sure", "length"))
+ALONE = slice(_PROGRAM, None)  # the columns that a sample has alone, save where it stands beside others
 
 
 def signals(nodes: Sequence[Thought], keys: Sequence[str | None]) -> list[list[float]]:
     """A row for each node of one question's pool, a column for each of NAMES."""
-    asked = numbers(nodes[0].about.text) if nodes else []
-    pool = _Pool(nodes, keys)
-    return [[*pool.of(i), *_text(node, keys[i], asked)] for i, node in enumerate(nodes)]
+    if not nodes:
+        return []
+    asked, numbered = numbers(nodes[0].about.text), {key: i for i, key in enumerate(dict.fromkeys(keys)) if key is not None}
+    rows = np.array([[NAN] * ALONE.start + [*_tokens(node), *_text(node, key, asked)] for node, key in zip(nodes, keys, strict=True)])
+    options = np.array([-1 if key is None else numbered[key] for key in keys])
+    told: list[list[float]] = beside(rows[None], options[None])[0].tolist()
+    return told
 
 
-class _Pool:
-    """What a node is beside the others."""
+def beside(rows: Floats, options: Ints, there: Bools | None = None) -> Floats:
+    """The rows of samples with what they are beside each other, for many pools at once. Shape [pools, samples, NAMES], as `rows`.
 
-    def __init__(self, nodes: Sequence[Thought], keys: Sequence[str | None]) -> None:
-        self.keys, self.size = keys, len(nodes)
-        self.coded = [bool(node.tool) for node in nodes]
-        told = [logprobs(written(node)) for node in nodes]
-        self.sure = [fmean(values) if values else NAN for values in told]
-        self.weakest = [_weakest(values) for values in told]
-        self.end = [fmean(values[-WINDOW:]) if values else NAN for values in told]
-        self.length = [math.log1p(len(values) or written(node).tokens) for values, node in zip(told, nodes, strict=True)]
-        self.votes = Counter(key for key in keys if key is not None)
-        self.faith: Counter[str] = Counter()
-        for key, sure in zip(keys, self.sure, strict=True):
-            if key is not None:
-                self.faith[key] += math.exp(sure) if not math.isnan(sure) else 1.0  # type: ignore[assignment]
+    `options` numbers the answers (-1: none), shape [pools, samples]; samples that are not `there` are in no pool, and their rows mean
+    nothing. What a sample is alone is read from its row.
+    """
+    here = np.ones(options.shape, dtype=bool) if there is None else there
+    coded, sure, length = rows[..., _PROGRAM] > 0, rows[..., _SURE], rows[..., _LENGTH]
+    answered = here & (options >= 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        size = here.sum(axis=-1, keepdims=True)
+        same = (options[:, :, None] == options[:, None, :]) & answered[:, :, None] & answered[:, None, :]
+        sort = (coded[:, :, None] == coded[:, None, :]) & here[:, None, :]
+        votes = same.sum(axis=-1)
+        others = ~same & answered[:, None, :]
+        rival = np.where(others, votes[:, None, :], 0).max(axis=-1)
+        each = np.where(answered, 1 / np.maximum(votes, 1), 0.0)  # of a key, its votes' parts make one
+        more = ((votes[:, None, :] > votes[:, :, None]) & answered[:, None, :]) @ each[..., None]
+        own, apart = sort.sum(axis=-1), (here[:, None, :] & ~sort).sum(axis=-1)
+        faith = np.where(answered, np.where(np.isnan(sure), 1.0, np.exp(sure)), 0.0)
+        trusted = (same @ faith[..., None])[..., 0] / np.maximum(faith.sum(axis=-1, keepdims=True), 1e-9)
+        columns = (
+            votes / size,
+            (same & sort).sum(axis=-1) / own,
+            np.where(apart > 0, (same & ~sort).sum(axis=-1) / apart, NAN),
+            (votes - rival) / size,
+            np.round(more[..., 0]),
+            np.round(each.sum(axis=-1, keepdims=True)) / size + 0 * votes,
+            votes.max(axis=-1, keepdims=True) / size + 0 * votes,
+            trusted,
+        )
+        told = np.concatenate([np.stack(columns, axis=-1), rows[..., len(columns) :]], axis=-1)
+        told[..., _SURE + 1] = _standing(sure, sort)
+        told[..., _LENGTH + 1] = _standing(length, sort)
+    return told
 
-    def of(self, i: int) -> list[float]:
-        key, coded = self.keys[i], self.coded[i]
-        votes = self.votes[key] if key is not None else 0
-        rival = max((count for other, count in self.votes.items() if other != key), default=0)
-        same = [k == key for k, c in zip(self.keys, self.coded, strict=True) if c == coded]
-        other = [k == key for k, c in zip(self.keys, self.coded, strict=True) if c != coded]
-        return [
-            votes / self.size,
-            fmean(same) if key is not None else 0.0,
-            (fmean(other) if key is not None else 0.0) if other else NAN,
-            (votes - rival) / self.size,
-            float(sum(count > votes for count in self.votes.values())),
-            len(self.votes) / self.size,
-            max(self.votes.values(), default=0) / self.size,
-            self.faith[key] / max(sum(self.faith.values()), 1e-9) if key is not None else 0.0,
-            float(coded),
-            self.sure[i],
-            self._beside(self.sure, i),
-            self.weakest[i],
-            self.end[i],
-            self.length[i],
-            self._beside(self.length, i),
-        ]
 
-    def _beside(self, values: Sequence[float], i: int) -> float:
-        """How many standard deviations above the others of its sort."""
-        others = [v for v, coded in zip(values, self.coded, strict=True) if coded == self.coded[i] and not math.isnan(v)]
-        spread = pstdev(others) if len(others) > 1 else 0.0
-        return (values[i] - fmean(others)) / spread if spread > 1e-9 and not math.isnan(values[i]) else 0.0
+def _standing(values: Floats, sort: Bools) -> Floats:
+    """How many standard deviations above those of its sort; 0 where there are no others."""
+    known = sort & ~np.isnan(values)[:, None, :]
+    count = known.sum(axis=-1)
+    mean = np.where(known, values[:, None, :], 0.0).sum(axis=-1) / count
+    spread = np.sqrt((np.where(known, values[:, None, :] - mean[..., None], 0.0) ** 2).sum(axis=-1) / count)
+    return np.where((count > 1) & (spread > 1e-9) & ~np.isnan(values), (values - mean) / spread, 0.0)
+
+
+def _tokens(node: Thought) -> list[float]:
+    """The columns from "program" to "length beside others"."""
+    told = logprobs(written(node))
+    sure, end = (fmean(told), fmean(told[-WINDOW:])) if told else (NAN, NAN)
+    return [float(bool(node.tool)), sure, NAN, _weakest(told), end, math.log1p(len(told) or written(node).tokens), NAN]
 
 
 def _weakest(values: Sequence[float]) -> float:

@@ -179,7 +179,7 @@ def _by(pool: Pool, said: Sequence[float | None], drawn: resample.Ints, majority
 
 
 def _anew(pool: Pool, fit: Fit, ks: resample.Ints, drawn: resample.Ints) -> tuple[Floats, Floats]:
-    """The same at each of `ks` by a fit, which is shown the first k of each order and no more."""
+    """The same at each of `ks` by a fit, which is shown the first k of each order: those with an answer, in a vote all candidates."""
     assert pool.signals is not None
     votes = pool.votes()
     shown = (~np.isnan(pool.signals)).sum(axis=1) > 0
@@ -187,8 +187,9 @@ def _anew(pool: Pool, fit: Fit, ks: resample.Ints, drawn: resample.Ints) -> tupl
     for i, k in enumerate(ks):
         some = drawn[:, :k]
         options, trust = votes.options[some], pool.trust[some]
-        chance = np.where(options >= 0, fit.chance(beside(pool.signals[some], options, shown[some])), 0.0)
-        told[0, i] = resample.taken(pool.right[some], options >= 0, chance, trust).mean()
+        there = options >= 0, shown[some]
+        best, chance = (np.where(there[0], fit.chance(beside(pool.signals[some], options, here)), 0.0) for here in there)
+        told[0, i] = resample.taken(pool.right[some], there[0], best, trust).mean()
         race = (options[:, :, None] == np.arange(len(votes.right))) * (chance + resample.HAIR * trust)[:, :, None]
         told[1, i] = resample.elected(votes, race.sum(axis=1, keepdims=True)).mean()
     return told[0], told[1]

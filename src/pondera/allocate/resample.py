@@ -160,6 +160,14 @@ def certainty(n: int) -> Floats:
     return table
 
 
+def assured(race: Floats) -> Floats:
+    """How sure it is that the leader is the majority, after k samples of each order. For votes of weight one. Shape [m, n]."""
+    count = np.pad(race.astype(np.int64), ((0, 0), (0, 0), (2, 0)))  # without the hair
+    two = np.partition(count, -2, axis=2)[:, :, -2:]
+    told: Floats = certainty(race.shape[1])[two[:, :, 1], two[:, :, 0]]
+    return told
+
+
 def adaptive(votes: Votes, race: Floats, thresholds: Sequence[float]) -> tuple[Floats, Floats]:
     """Accuracy and mean number of samples of a vote that stops when its lead is sure, for each threshold. Shapes [thresholds].
 
@@ -168,9 +176,7 @@ def adaptive(votes: Votes, race: Floats, thresholds: Sequence[float]) -> tuple[F
     n = race.shape[1]
     if not len(votes.right):
         return np.zeros(len(thresholds)), np.full(len(thresholds), float(n))
-    count = race.astype(np.int64)  # without the hair
-    two = np.partition(count, -2, axis=2)[:, :, -2:] if count.shape[2] > 1 else np.concatenate([np.zeros_like(count), count], axis=2)
-    wins, sure = elected(votes, race), certainty(n)[two[:, :, -1], two[:, :, -2]]
+    wins, sure = elected(votes, race), assured(race)
     rights, used = [], []
     for threshold in thresholds:
         ends = sure > threshold

@@ -1,0 +1,195 @@
+r"""Ways to decide, sample by sample, whether another one is worth it, on samples that are recorded: a fair comparison that costs nothing.
+
+    fixed       vote, or best-of-N, over N samples that were decided upon before (Wang et al. 2022, arXiv 2203.11171)
+    cisc        N samples vote with weight exp(c / T), c being what their model thinks of them (Taubenfeld et al. 2025, arXiv 2502.06233)
+    deepconf    the surest share of N samples votes, weighted by how sure they are (Fu et al. 2025, arXiv 2508.15260)
+    adaptive    sample by sample, until the posterior that the leader is the majority is above a threshold (Aggarwal et al. 2023, arXiv
+                2305.11860)
+    early       windows of w samples, until all of one window agree (early-stopping self-consistency, Li et al. 2024, arXiv 2401.10480)
+    worth       as long as some number of samples of some kind is expected to gain more than it costs (:mod:`pondera.allocate.posterior`)
+
+Each sees samples in random orders, the same ones, and none knows more of a sample than had been seen of it by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pondera.allocate import resample
+from pondera.allocate.posterior import Belief, Seen, chances, gains
+from pondera.allocate.resample import Floats, Ints
+
+KS = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deck:
+    """One question's samples. `options` numbers their answers (-1: none) and `right[j]` says of answer j whether it is right.
+
+    `kind` numbers how each was asked for; `tokens` are what it cost. `trust` is what its model thinks of it, from 0 to 1, and `evidence`
+    what a verifier thinks of it alone, in log odds. All but `right` are of shape [n].
+    """
+
+    options: Ints
+    right: NDArray[np.bool_]
+    kind: Ints
+    tokens: Floats
+    trust: Floats
+    evidence: Floats
+
+    @classmethod
+    def of(cls, keys: Sequence[str | None], right: Sequence[bool], tokens: Sequence[float] | None = None) -> Deck:
+        """Samples of one kind, of which no more is known."""
+        votes, n = resample.Votes.of(keys, right, np.ones(len(keys))), len(keys)
+        cost = np.ones(n) if tokens is None else np.asarray(tokens, dtype=float)
+        return cls(
+            options=votes.options, right=votes.right, kind=np.zeros(n, dtype=np.int64), tokens=cost, trust=np.ones(n), evidence=np.zeros(n)
+        )
+
+    def votes(self, weights: Floats | None = None) -> resample.Votes:
+        return resample.Votes(self.options, self.right, self.trust, weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a policy came to, the mean over the orders: chance of being right, samples and tokens, at each of its settings."""
+
+    right: Floats
+    samples: Floats
+    tokens: Floats
+
+
+def _stopped(deck: Deck, orders: Ints, won: Floats, at: Sequence[Ints]) -> Told:
+    """Of stops after the sample `at[s]` of each order, for each setting s; `won` is whether the choice is right there. Shape [m, n]."""
+    rows, spent = np.arange(len(orders)), np.cumsum(deck.tokens[orders], axis=1)
+    told = [[won[rows, end].mean(), end.mean() + 1, spent[rows, end].mean()] for end in at]
+    return Told(*(np.array([one[i] for one in told]) for i in range(3)))
+
+
+def fixed(deck: Deck, orders: Ints, ns: Sequence[int], weights: Floats | None = None) -> Told:
+    """A vote of n samples, for each n."""
+    votes = deck.votes(weights)
+    return _stopped(deck, orders, resample.elected(votes, votes.race(orders)), [np.full(len(orders), n - 1) for n in ns])
+
+
+def cisc(deck: Deck, orders: Ints, ns: Sequence[int], temperature: float = 0.1) -> Told:
+    """Confidence-informed self-consistency: the softmax over the n samples scales all weights alike, so it may be left out."""
+    return fixed(deck, orders, ns, np.exp((deck.trust - deck.trust.max()) / temperature))
+
+
+def deepconf(deck: Deck, orders: Ints, ns: Sequence[int], top: float = 0.5) -> Told:
+    """Of n samples the surest share `top` votes, weighted by trust."""
+    won = np.zeros((len(orders), len(deck.options)))
+    for n in ns:
+        some = orders[:, :n]
+        trust = np.where(deck.options[some] >= 0, deck.trust[some], -1.0)
+        least = -np.sort(-trust, axis=1)[:, max(1, round(top * n)) - 1, None]
+        cast = np.where((trust >= least) & (trust >= 0), trust, 0.0)
+        race = (deck.options[some][:, :, None] == np.arange(len(deck.right))) * cast[:, :, None]
+        won[:, n - 1] = resample.elected(deck.votes(), race.sum(axis=1, keepdims=True))[:, 0]
+    return _stopped(deck, orders, won, [np.full(len(orders), n - 1) for n in ns])
+
+
+def adaptive(deck: Deck, orders: Ints, thresholds: Sequence[float], most: int) -> Told:
+    """Adaptive-Consistency, of at most `most` samples."""
+    votes, some = deck.votes(), orders[:, :most]
+    race = votes.race(some)
+    sure = resample.assured(race)
+    return _stopped(deck, some, resample.elected(votes, race), [_first(sure > threshold) for threshold in thresholds])
+
+
+def early(deck: Deck, orders: Ints, windows: Sequence[int], most: int) -> Told:
+    """Early-stopping self-consistency, of at most `most` samples; the answer is the vote of all that were drawn."""
+    votes, some = deck.votes(), orders[:, :most]
+    said = deck.options[some]
+    at = []
+    for w in windows:
+        whole = said[:, : most // w * w].reshape(len(said), -1, w)
+        agreed = (whole == whole[:, :, :1]).all(axis=2) & (whole[:, :, 0] >= 0)
+        ends = np.zeros(said.shape, dtype=bool)
+        ends[:, w - 1 : most // w * w : w] = agreed
+        at.append(_first(ends))
+    return _stopped(deck, some, resample.elected(votes, votes.race(some)), at)
+
+
+def _first(ends: NDArray[np.bool_]) -> Ints:
+    """Where each row ends, at the last place if nowhere before."""
+    ends = ends.copy()
+    ends[:, -1] = True
+    found: Ints = ends.argmax(axis=1)
+    return found
+
+
+@dataclass(eq=False, slots=True)
+class Mind:
+    """A belief, and what it has thought of already: equal states come back again and again, at any price."""
+
+    belief: Belief
+    rng: np.random.Generator
+    known: dict[bytes, Floats] = field(default_factory=dict)
+
+    def gains(self, seen: Seen) -> Floats:
+        """As :func:`pondera.allocate.posterior.gains` of KS."""
+        states = np.concatenate([seen.votes, seen.evidence[:, None]], axis=1)
+        order = np.lexsort([*(-seen.evidence[None]), *(-seen.votes.transpose(1, 0, 2))])  # which answer is which does not matter
+        states = np.take_along_axis(states, order[:, None], axis=2)
+        names = [row.tobytes() + quiet.tobytes() for row, quiet in zip(states, seen.silent, strict=True)]
+        new = list({name: i for i, name in enumerate(names) if name not in self.known}.values())
+        if new:
+            width = max(1, int((states[new, :-1].sum(axis=1) > 0).sum(axis=1).max()))
+            some = Seen(states[new, :-1, :width], seen.silent[new], states[new, -1, :width])
+            self.known |= zip((names[i] for i in new), gains(self.belief, some, KS, self.rng), strict=True)
+        return np.array([self.known[name] for name in names])
+
+
+def worth(deck: Deck, orders: Ints, prices: Sequence[float], most: int, mind: Mind, together: float = 0.0) -> Told:
+    """By the posterior: `prices` are those of a token, where a right answer is worth 1.
+
+    A kind's next samples are those of its own that come next in the order, at most `most` of all; they are drawn one by one, or the share
+    `together` of the number that pays best side by side.
+    """
+    told = [_worth(deck, orders, price, most, mind, together) for price in prices]
+    return Told(*(np.array([one[i] for one in told]) for i in range(3)))
+
+
+def _worth(deck: Deck, orders: Ints, price: float, most: int, mind: Mind, together: float) -> tuple[float, float, float]:
+    kinds, rows = np.unique(deck.kind), np.arange(len(orders))
+    queues = [np.array([row[deck.kind[row] == kind] for row in orders]) for kind in kinds]
+    spent = [np.cumsum(np.pad(deck.tokens[queue], ((0, 0), (1, 0))), axis=1) for queue in queues]
+    costs = np.array([deck.tokens[deck.kind == kind].mean() for kind in kinds])[:, None] * price * np.array(KS)
+    hands = np.zeros((len(orders), len(kinds)), dtype=np.int64)
+    going = rows
+    while len(going):
+        gain = mind.gains(_dealt(deck, [queue[going] for queue in queues], hands[going]))
+        drawn = hands[going].sum(axis=1)
+        left = np.minimum(np.array([queue.shape[1] for queue in queues]) - hands[going], most - drawn[:, None])
+        net = np.where(np.array(KS) <= left[:, :, None], gain - costs, -np.inf).reshape(len(going), -1)
+        best, net = net.argmax(axis=1), net.max(axis=1)
+        more = np.isfinite(net) & ((net > 0) | (drawn == 0))  # an answer is owed
+        kind, k = best // len(KS), np.array(KS)[best % len(KS)]
+        hands[going[more], kind[more]] += np.maximum(1, np.ceil(together * k[more]).astype(np.int64))
+        going = going[more]
+    held = chances(mind.belief, _dealt(deck, queues, hands))
+    top = (held == held.max(axis=1, keepdims=True, initial=0.0)) & (held > 0)
+    right = (top & deck.right).sum(axis=1) / np.maximum(top.sum(axis=1), 1)
+    paid = sum(row[rows, hands[:, a]] for a, row in enumerate(spent))
+    return float(right.mean()), float(hands.sum(axis=1).mean()), float(np.mean(paid))
+
+
+def _dealt(deck: Deck, queues: Sequence[Ints], hands: Ints) -> Seen:
+    """What is seen of the first `hands[row, kind]` samples of each kind."""
+    answers = len(deck.right)
+    votes, silent = np.zeros((len(hands), len(queues), answers)), np.zeros((len(hands), len(queues)))
+    evidence = np.zeros((len(hands), answers))
+    for a, queue in enumerate(queues):
+        shown = np.arange(queue.shape[1]) < hands[:, a, None]
+        said = deck.options[queue]
+        hits = (said[:, :, None] == np.arange(answers)) & shown[:, :, None]
+        votes[:, a] = hits.sum(axis=1)
+        silent[:, a] = ((said < 0) & shown).sum(axis=1)
+        evidence += (hits * deck.evidence[queue][:, :, None]).sum(axis=1)
+    return Seen(votes, silent, evidence / np.maximum(votes.sum(axis=1), 1.0))

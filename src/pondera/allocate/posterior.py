@@ -1,0 +1,148 @@
+r"""What a question's samples tell so far: which answer is right, and what more samples would be worth.
+
+**What the model would say next.** Its answers to one question, however many there are, have chances with a Pitman-Yor prior (Pitman and
+Yor 1997): after n samples with :math:`n_j` for answer j of K different ones, the next one is answer j with :math:`(n_j - d) / (n +
+\theta)`, and a new one with :math:`(\theta + d K) / (n + \theta)`. Samples of several kinds (chains, programs, another model) share their
+answers: the chances of kind a are drawn about those of all kinds, from a Dirichlet with :math:`\kappa` samples' weight (a hierarchical
+process, Teh et al. 2006), so that a kind nobody has tried is expected to say what the others say.
+
+**Which answer is right** is a conditional logit (McFadden 1974) over the answers seen, and none of them:
+
+.. math:: P(j) = e^{u_j} / (e^{u_0} + \sum_i e^{u_i}), \quad u_j = \gamma \ln \frac{n_j - d}{n + \theta} + \beta e_j + \mu (s_j - 1)
+
+with :math:`e_j` what a verifier thinks of the samples that say j (log odds), and :math:`s_j` the number of kinds that say it. With
+:math:`\gamma > 1` a majority is right more often than its share, as it is of real models. n counts those that gave no answer too.
+
+**What k more samples of a kind are worth** is by how much they are expected to move the choice to a better one,
+
+.. math:: E[\max_j P'(j) - P'(j^*)]
+
+over what they may say, P' being the chances after it and j* the choice now (the knowledge gradient, Frazier et al. 2008, of a vote). It is
+0 where nothing that may come would change the choice: where a vote has settled, and where the answers are so scattered that no choice
+would be good. It is never negative, and before the first sample it says how often k of them would be right.
+
+Arrays hold many questions, or states of one, at once: `m` of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+STICKS = 4  # answers not seen yet that are told apart
+OUTCOMES = 128  # of what may come
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """The parameters; the defaults were fitted to nothing, and suit a model and questions that nobody has measured.
+
+    `theta`, `discount`, `kin` of what the model says; `share`, `evidence`, `kinds` and `none` (u_0) of which answer is right; `silence` are
+    the samples with and without an answer that a kind is expected to have had before the first.
+    """
+
+    theta: float = 1.0
+    discount: float = 0.3
+    kin: float = 8.0
+    share: float = 2.0
+    evidence: float = 1.0
+    kinds: float = 0.5
+    none: float = -2.0
+    silence: tuple[float, float] = (2.0, 0.25)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Samples by kind and answer: `votes` of shape [m, kinds, answers], those without an answer of shape [m, kinds], and what a verifier
+    thinks of each answer, in log odds (0: nothing), of shape [m, answers]. Answers nobody has given have no votes."""
+
+    votes: Floats
+    silent: Floats
+    evidence: Floats
+
+    @classmethod
+    def one(cls, votes: Sequence[Sequence[float]], silent: Sequence[float], evidence: Sequence[float]) -> Seen:
+        """Of one question. Without any answer, `votes` has an empty row for each kind."""
+        kinds = len(silent)
+        return cls(np.array(votes, dtype=float).reshape(1, kinds, -1), np.array([silent], dtype=float), np.array([evidence], dtype=float))
+
+
+def chances(belief: Belief, seen: Seen) -> Floats:
+    """P(right) of each answer. Shape [m, answers]; what is missing to 1 is that none of them is."""
+    return _right(belief, seen.votes, seen.silent.sum(axis=-1), seen.evidence)
+
+
+def _right(belief: Belief, votes: Floats, silent: Floats, evidence: Floats) -> Floats:
+    """Shapes [..., kinds, answers], [...] and [..., answers] to [..., answers]."""
+    count = votes.sum(axis=-2)
+    said = count > 0
+    share = np.where(said, count - belief.discount, 1.0) / (count.sum(axis=-1) + silent + belief.theta)[..., None]
+    apart = (votes > 0).sum(axis=-2) - 1
+    worth = belief.share * np.log(share) + belief.evidence * evidence + belief.kinds * apart
+    odds = np.where(said, np.exp(np.minimum(worth - belief.none, 500.0)), 0.0)
+    told: Floats = odds / (1.0 + odds.sum(axis=-1, keepdims=True))
+    return told
+
+
+def gains(belief: Belief, seen: Seen, ks: Sequence[int], rng: np.random.Generator, outcomes: int = OUTCOMES) -> Floats:
+    """By how much k more samples of each kind are expected to raise the chance that the choice is right. Shape [m, kinds, ks]; ks rise."""
+    m, kinds, answers = seen.votes.shape
+    votes = np.pad(seen.votes, ((0, 0), (0, 0), (0, STICKS)))
+    evidence = np.pad(seen.evidence, ((0, 0), (0, STICKS + 1)))
+    held = chances(belief, seen)
+    choice = held.argmax(axis=-1) if answers else np.zeros(m, dtype=np.int64)
+    some = votes[np.arange(m), :, choice].sum(axis=-1) > 0  # without any answer there is no choice to lose
+    shares = _shares(belief, votes, seen.silent, rng, outcomes)
+    told = np.empty((m, kinds, len(ks)))
+    for kind in range(kinds):
+        new = _draws(shares[:, :, kind], ks, rng)
+        rare = np.minimum(new[..., -2], 1.0)  # of the rest, no two say the same
+        after = np.zeros((m, outcomes, len(ks), kinds, answers + STICKS + 1))
+        after[..., :-1] = votes[:, None, None]
+        after[..., kind, :] += np.concatenate([new[..., :-2], rare[..., None]], axis=-1)
+        silent = seen.silent.sum(axis=-1)[:, None, None] + new[..., -1] + new[..., -2] - rare
+        right = _right(belief, after, silent, evidence[:, None, None])
+        stay = right[np.arange(m)[:, None, None], np.arange(outcomes)[:, None], np.arange(len(ks)), choice[:, None, None]]
+        told[:, kind] = (right.max(axis=-1) - np.where(some[:, None, None], stay, 0.0)).mean(axis=1)
+    return told
+
+
+def _shares(belief: Belief, votes: Floats, silent: Floats, rng: np.random.Generator, outcomes: int) -> Floats:
+    """Chances of each answer, of the rest, and of no answer, drawn from the posterior. Shape [m, outcomes, kinds, answers + 2]."""
+    m, kinds, answers = votes.shape
+    tables = np.where(votes > 0, np.maximum(1.0, belief.kin * np.log1p(votes / belief.kin)), 0.0).sum(axis=1)
+    known = tables > 0
+    weights = np.concatenate(
+        [np.where(known, tables - belief.discount, 0.0), belief.theta + belief.discount * known.sum(axis=1, keepdims=True)], axis=1
+    )
+    drawn = rng.standard_gamma(np.broadcast_to(weights[:, None], (m, outcomes, answers + 1)))
+    drawn /= drawn.sum(axis=-1, keepdims=True)
+    rest, base = drawn[..., -1], drawn[..., :-1]
+    breaks = belief.theta + belief.discount * (known.sum(axis=1)[:, None] + np.arange(1, STICKS + 1))
+    cuts = rng.beta(1 - belief.discount, np.broadcast_to(breaks[:, None], (m, outcomes, STICKS)))
+    for j in range(STICKS):
+        base[..., answers - STICKS + j] = rest * cuts[..., j]
+        rest = rest * (1 - cuts[..., j])
+    base = np.concatenate([base, rest[..., None]], axis=-1)
+    counts = np.concatenate([votes, np.zeros((m, kinds, 1))], axis=-1)
+    own = rng.standard_gamma(belief.kin * base[:, :, None] + counts[:, None])
+    own /= np.maximum(own.sum(axis=-1, keepdims=True), 1e-300)
+    speaking, quiet = belief.silence
+    mute = rng.beta(quiet + silent[:, None], speaking + votes.sum(axis=-1)[:, None], (m, outcomes, kinds))[..., None]
+    return np.concatenate([own * (1 - mute), mute], axis=-1)
+
+
+def _draws(shares: Floats, ks: Sequence[int], rng: np.random.Generator) -> Floats:
+    """How often each comes in the first k of a row of samples, for each k: the longer rows begin as the shorter ones do.
+
+    Shape [m, outcomes, chances] to [m, outcomes, ks, chances].
+    """
+    edges = np.cumsum(shares, axis=-1)[..., None, :-1]
+    picks = (rng.random((*shares.shape[:2], ks[-1], 1)) > edges).sum(axis=-1)
+    hits = np.cumsum(picks[..., None] == np.arange(shares.shape[-1]), axis=2)
+    return hits[:, :, np.array(ks) - 1].astype(float)

@@ -1,0 +1,154 @@
+r"""Fitting a belief to decks of recorded samples, whose right answers are known.
+
+What the model says is fitted by the likelihood of its samples one after another: with :math:`c_{aj}` for answer j in kind a, :math:`N_a`
+of that kind, the next sample of kind a says j with
+
+.. math:: (c_{aj} + \kappa g_j) / (N_a + \kappa), \quad g_j = (t_j - d) / (t + \theta)
+
+with :math:`t_j = \sum_a \max(1, \kappa \ln(1 + c_{aj}/\kappa))` the tables of answer j, and what nobody has said with :math:`g = (\theta +
+d K) / (t + \theta)`. Which answer is right is fitted by the likelihood of the right one, or of none, in states of random sizes, those of
+one kind alone among them; a weak normal prior about the defaults keeps a bank without errors, or a verifier that says nothing, from doing
+harm. A verifier whose weight would be negative is worse than chance, and has weight 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import minimize
+
+from pondera.allocate.policies import Deck
+from pondera.allocate.posterior import Belief, Floats, Seen, chances
+from pondera.allocate.resample import Ints
+
+STATES = 24  # of each question
+FIRM = 0.2  # how firmly the defaults of the logit hold: the log-likelihood of so many questions for each squared unit
+
+_PULLS = ("share", "evidence", "kinds", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """What had been seen of questions at random points, which answers are right (shape [m, answers]), and whose they are."""
+
+    seen: Seen
+    right: Floats
+    question: Ints
+
+    def take(self, some: Ints) -> States:
+        seen = Seen(self.seen.votes[some], self.seen.silent[some], self.seen.evidence[some])
+        return States(seen, self.right[some], self.question[some])
+
+
+def states(decks: Sequence[Deck], rng: np.random.Generator, each: int = STATES, kinds: int = 0) -> States:
+    """`each` states of every deck: the first k of a random order, k being any size with equal chance in the logarithm.
+
+    Of decks with several kinds a third of the states are of one kind alone.
+    """
+    width = max((len(deck.right) for deck in decks), default=0) or 1
+    many = kinds or 1 + max((int(deck.kind.max()) for deck in decks), default=0)
+    votes, silent = np.zeros((len(decks), each, many, width)), np.zeros((len(decks), each, many))
+    evidence, right = np.zeros((len(decks), each, width)), np.zeros((len(decks), 1, width))
+    for i, deck in enumerate(decks):
+        right[i, 0, : len(deck.right)] = deck.right
+        for s in range(each):
+            order = rng.permutation(len(deck.options))
+            if many > 1 and s % 3 == 2:
+                order = order[deck.kind[order] == deck.kind[order[0]]]
+            some = order[: max(1, round(float(np.exp(rng.uniform(0.0, np.log(len(order) + 0.49))))))]
+            said = deck.options[some]
+            np.add.at(votes[i, s], (deck.kind[some][said >= 0], said[said >= 0]), 1.0)
+            np.add.at(silent[i, s], deck.kind[some][said < 0], 1.0)
+            np.add.at(evidence[i, s], said[said >= 0], deck.evidence[some][said >= 0])
+    evidence /= np.maximum(votes.sum(axis=2), 1.0)
+    seen = Seen(votes.reshape(-1, many, width), silent.reshape(-1, many), evidence.reshape(-1, width))
+    return States(seen, np.repeat(right, each, axis=1).reshape(-1, width), np.repeat(np.arange(len(decks)), each))
+
+
+def likelihood(belief: Belief, told: States) -> Floats:
+    """The log-probability of what is right in each state: of the right answers that were seen, or of none. Shape [m]."""
+    held = chances(belief, told.seen)
+    good = (held * told.right).sum(axis=-1)
+    known = ((told.seen.votes.sum(axis=1) > 0) * told.right).sum(axis=-1) > 0
+    found: Floats = np.log(np.maximum(np.where(known, good, 1.0 - held.sum(axis=-1)), 1e-12))
+    return found
+
+
+def fit(decks: Sequence[Deck], start: Belief | None = None, seed: int = 0) -> Belief:
+    """The belief that decks tell. Needs some questions; with few of them it stays near `start`, the defaults."""
+    first, rng = start or Belief(), np.random.default_rng(seed)
+    first = replace(first, silence=_silence(decks, first))
+    said = _says(decks, first, rng)
+    return _rights(states(decks, rng), said)
+
+
+def _silence(decks: Sequence[Deck], start: Belief) -> tuple[float, float]:
+    """How many samples with and without an answer a kind is expected to have had, by the moments of their shares.
+
+    The defaults count as one question of theirs.
+    """
+    rows = [
+        (float((deck.options[deck.kind == kind] < 0).mean()), int((deck.kind == kind).sum()))
+        for deck in decks
+        for kind in np.unique(deck.kind)
+    ]
+    speaking, quiet = start.silence
+    shares = np.array([share for share, _ in rows] + [quiet / (speaking + quiet)])
+    n = float(np.mean([size for _, size in rows])) if rows else 1.0
+    mean = float(np.clip(shares.mean(), 0.01, 0.99))
+    spread = float(shares.var()) - mean * (1 - mean) / n  # what is left of it when chance is taken out
+    weight = float(np.clip(mean * (1 - mean) / max(spread, 1e-4) - 1, 0.5, 50.0))
+    return round(weight * (1 - mean), 4), round(weight * mean, 4)
+
+
+def _says(decks: Sequence[Deck], start: Belief, rng: np.random.Generator) -> Belief:
+    """The belief with theta, discount and kin fitted."""
+    rows = [(deck.kind[order], deck.options[order]) for deck in decks for order in (rng.permutation(len(deck.options)),)]
+    rows = [(kind[said >= 0], said[said >= 0]) for kind, said in rows]
+    kept = [(kind, said) for kind, said in rows if len(said) > 1]
+    if not kept:
+        return start
+    begin = np.array([np.log(start.theta), np.log(start.discount / (1 - start.discount)), np.log(start.kin)])
+
+    def loss(x: Floats) -> float:
+        theta, discount, kin = float(np.exp(x[0])), float(1 / (1 + np.exp(-x[1]))), float(np.exp(x[2]))
+        told = sum(_sequence(kind, said, theta, discount, kin) for kind, said in kept) / len(kept)
+        return -told + 0.5 * float(((x - begin) ** 2).sum()) / len(kept)
+
+    best = minimize(loss, begin, method="Nelder-Mead", options={"xatol": 0.02, "fatol": 1e-4, "maxiter": 200}).x
+    theta, discount, kin = np.exp(best[0]), 1 / (1 + np.exp(-best[1])), np.exp(best[2])
+    return replace(start, theta=round(float(theta), 4), discount=round(float(discount), 4), kin=round(float(kin), 4))
+
+
+def _sequence(kind: Ints, said: Ints, theta: float, discount: float, kin: float) -> float:
+    """The log-probability of a question's samples one after another, those without an answer left out."""
+    counts = np.zeros((int(kind.max()) + 1, int(said.max()) + 1))
+    total = 0.0
+    for a, j in zip(kind, said, strict=True):
+        tables = np.where(counts > 0, np.maximum(1.0, kin * np.log1p(counts / kin)), 0.0).sum(axis=0)
+        known = tables > 0
+        new = theta + discount * known.sum()
+        base = (tables[j] - discount if known[j] else new) / (tables.sum() + theta)
+        total += float(np.log((counts[a, j] + kin * base) / (counts[a].sum() + kin)))
+        counts[a, j] += 1
+    return total
+
+
+def _rights(told: States, start: Belief) -> Belief:
+    """The belief with the weights of the logit fitted."""
+    begin = np.array([getattr(start, name) for name in _PULLS])
+    questions = len(np.unique(told.question))
+
+    def made(x: Floats) -> Belief:
+        values = dict(zip(_PULLS, (float(v) for v in x), strict=True))
+        share, evidence = max(values["share"], 0.05), max(values["evidence"], 0.0)
+        return replace(start, share=share, evidence=evidence, kinds=values["kinds"], none=values["none"])
+
+    def loss(x: Floats) -> float:
+        return -float(likelihood(made(x), told).mean()) + FIRM * float(((x - begin) ** 2).sum()) / max(questions, 1)
+
+    best = made(minimize(loss, begin, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6, "maxiter": 600}).x)
+    share, evidence, kinds, none = (round(getattr(best, name), 4) for name in _PULLS)
+    return replace(best, share=share, evidence=evidence, kinds=kinds, none=none)

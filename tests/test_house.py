@@ -49,8 +49,9 @@ KNOWS: dict[str, set[str]] = {
     },
     "runtime": {"drive", "errors", "events", "ledger", "ops", "ports", "thought"},
     "quoting": set(),
-    "strategies": {"errors", "ops", "parse", "quoting", "thought"},
-    "models": {"errors", "ops", "ports", "thought"},
+    "repetition": set(),
+    "strategies": {"allocate", "errors", "ops", "parse", "quoting", "repetition", "thought"},
+    "models": {"errors", "ops", "ports", "repetition", "thought"},
     "intervals": set(),
     "allocate": {"intervals"},
     "bench": {

@@ -14,7 +14,8 @@ from pondera.errors import BadInput, ModelError
 from pondera.models.fake import Fake
 from pondera.ops import Expand
 from pondera.strategies.beam import balanced, beam, dvts, lookahead, rebase
-from pondera.strategies.particles import particles
+from pondera.strategies.mcts import mcts
+from pondera.strategies.particles import gibbs, particles
 from pondera.strategies.search import distinct, ranked
 from pondera.strategies.steps import END
 from pondera.strategies.think import cot
@@ -72,6 +73,19 @@ async def test_a_step_that_never_ends_is_bounded(strategy: Any) -> None:
     assert answer.key == "5"
     assert answer.spend.tokens <= sum(op.n * op.max_tokens for op in model.asked)
     assert max(op.max_tokens for op in model.asked) == END
+
+
+@pytest.mark.parametrize("strategy", [*ALL, particles, gibbs, mcts], ids=lambda strategy: str(strategy.__name__))
+async def test_a_path_that_says_the_same_step_over_and_over_is_left(strategy: Any) -> None:
+    """Its model is surer and surer of it, so that a search by confidence would follow it to the last level."""
+
+    def stuck(op: Expand, index: int, seed: int) -> str:
+        return "5}.\n" if op.force else "So we add the two numbers again, and then we go on as we did before.\n\n" * 99
+
+    model = Fake(stuck)
+    answer = await solve(strategy, model)
+    assert answer.key == "5"
+    assert max(len(op.node.path) for op in model.asked) < 10
 
 
 @every

@@ -29,6 +29,7 @@ from pondera.ledger import Ledger, Row, bills, last, tree
 from pondera.plain import digest
 from pondera.plan import Plan
 from pondera.ports import Model
+from pondera.strategies.think import PROGRAM
 from pondera.strategies.vote import trust
 from pondera.thought import Question, Spend, Thought
 from pondera.verifiers.signals import ALONE, signals
@@ -274,6 +275,7 @@ def _candidate(node: Thought, said: Mapping[str, Any], spent: Mapping[str, Mappi
         "text": "" if node.cut else said["text"],
         "scores": said["scores"],
         **({"signals": said["signals"]} if "signals" in said else {}),
+        "program": any(step.said == PROGRAM for step in node.path),
         "trust": trust(node),
         "tokens": sum(one.get("answer", 0) + one.get("thinking", 0) for one in path),
         "prompt": sum(one.get("prompt", 0) for one in path),

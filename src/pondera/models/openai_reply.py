@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pondera.models.openai_usage import Usage, said, tokens_of, whole
-from pondera.models.repetition import EVERY, loop
 from pondera.models.thinking import Splitter
 from pondera.ports import Piece
+from pondera.repetition import EVERY, loop
 from pondera.thought import CLOSE, OPEN, Finish, Spend
 
 BOUNDARY = "\n\n"

@@ -17,7 +17,7 @@ from typing import Any
 from pondera.errors import ModelError, ModelUnavailable, PonderaError
 from pondera.models.openvino_prefix import Known, families
 from pondera.models.openvino_words import Words, first_line
-from pondera.models.repetition import EVERY, loops
+from pondera.repetition import EVERY, loops
 from pondera.thought import CLOSE, OPEN
 
 RECENT = 2048  # tokens in which a loop is looked for

@@ -22,8 +22,8 @@ from statistics import fmean
 from pondera.errors import BRANCH_ERRORS, BadInput, Unaffordable
 from pondera.ops import Rng, Score, both
 from pondera.quoting import quoted
-from pondera.strategies.search import Scores, at_least, rollout, said, settle, spare, tell
-from pondera.strategies.steps import steps
+from pondera.strategies.search import Scores, at_least, rollout, settle, spare, tell
+from pondera.strategies.steps import said, steps
 from pondera.strategies.tree import Tree, likelihood
 from pondera.thought import Thought
 

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from pondera.errors import BRANCH_ERRORS, BadInput, BranchesFailed, Unaffordable
 from pondera.ops import Expand, Key, Offer, both
-from pondera.strategies.steps import END, ENDING, KEEP, choose, finish, fresh, steps, stops
+from pondera.strategies.steps import END, ENDING, KEEP, choose, finish, fresh, said, steps, stops
 from pondera.strategies.vote import elect, standings
 from pondera.thought import Thought
 
@@ -23,11 +23,6 @@ def at_least(least: int, **given: int) -> None:
     for name, value in given.items():
         if value < least:
             raise BadInput(f"{name}={value} leaves nothing to search: give {least} or more.")
-
-
-def said(node: Thought) -> str:
-    """What the path of a node says in its turn, its thinking too."""
-    return "".join(step.thinking + step.text for step in node.turn)
 
 
 def ranked(nodes: Iterable[Thought], scores: Mapping[Thought, float]) -> list[Thought]:

@@ -13,6 +13,7 @@ from itertools import accumulate
 
 from pondera.errors import BadInput, Unaffordable
 from pondera.ops import Expand, Key, Score, both
+from pondera.repetition import loop
 from pondera.strategies.think import CHAIN, FENCE, PROGRAM, UNFENCE, run
 from pondera.strategies.vote import elect, filled
 from pondera.thought import CLOSE, Thought, dialogue, musing
@@ -33,15 +34,22 @@ def fresh(node: Thought, over: str = "chains") -> str:
 async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: int, over: str = "chains") -> list[Thought]:
     """`n` next steps of at most `step` tokens, the first ones of a chain or a program; a program that ends is run.
 
+    A path that says step by step what it has said before is out: its model is very sure of it, and a search would follow it for ever.
+
     Raises Unaffordable where the budget has no more than `keep` tokens for them, BadInput where `over` is no sort of path.
     """
     say = fresh(node, over)
     force, stop = FENCE if say == PROGRAM else "", stops(node, say)
     grown = await Expand(node, n, "step", say=say, force=force, max_tokens=step, temperature=temperature, stop=stop, keep=keep)
-    alive = [child for child in grown if child.finish != "loop"]
+    alive = [child for child in grown if child.finish != "loop" and (child.done or not loop(said(child)))]
     if any(unanswered(child) for child in alive):  # it would be a vote for nothing
         return await both(*(answered(child, step) for child in alive))
     return alive
+
+
+def said(node: Thought) -> str:
+    """What the path of a node says in its turn, its thinking too."""
+    return "".join(step.thinking + step.text for step in node.turn)
 
 
 def unanswered(node: Thought) -> bool:

@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from pondera.ops import Key
-from pondera.strategies.search import Scores, distinct, said
+from pondera.strategies.search import Scores, distinct
+from pondera.strategies.steps import said
 from pondera.thought import Thought
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pondera.models import openai, repetition
-from pondera.models.repetition import FURTHEST, REPEATS, SHORT, TEXT, TOKENS, loop, loops
+from pondera import repetition
+from pondera.models import openai
+from pondera.repetition import FURTHEST, REPEATS, SHORT, TEXT, TOKENS, loop, loops
 
 WORDS = re.findall(r"\w+", "so then we add carry check the number of apples that Ann has left over from Monday and gives to Bob at noon")
 

@@ -1,0 +1,68 @@
+"""Decks from a bench: each problem's recorded samples, as policies draw them (:mod:`pondera.allocate.policies`).
+
+What a verifier thinks of a sample by itself is told by a fit that reads only the signals that a sample has alone; it is centred, so that 0
+is the mean of all samples and says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pondera.allocate.policies import Deck
+from pondera.allocate.resample import Floats, Votes
+from pondera.bench.file import Result
+from pondera.bench.grading import SURE
+from pondera.verifiers.fit import Pool as Labelled
+from pondera.verifiers.fit import fit
+from pondera.verifiers.learned import Fit
+from pondera.verifiers.signals import ALONE, NAMES
+
+KINDS = ("chains", "programs")
+SUREST = 6.0  # log odds at most: no sample is surer than that by itself
+
+
+def alone(one: Mapping[str, Any]) -> Floats:
+    """What a sample has alone, as a row of signals; NaN throughout where it has nothing, or that of another version."""
+    told = np.full(len(NAMES), np.nan)
+    if len(some := one.get("signals", ())) == len(told[ALONE]):
+        told[ALONE] = [np.nan if value is None else value for value in some]
+    told[[i for i, name in enumerate(NAMES) if name.endswith("beside others")]] = np.nan
+    return told
+
+
+def own(results: Iterable[Result], card: Mapping[str, Any] | None = None) -> Fit:
+    """A verifier of samples by themselves, fitted to pools. Raises BadInput where there is too little to learn from."""
+    pools = [result.pool for result in results if result.state == "done" and result.pool]
+    told = [Labelled([alone(one).tolist() for one in pool], *_labels(pool)) for pool in pools]
+    return fit(told, card=dict(card or {}))[0]
+
+
+def _labels(pool: Sequence[Mapping[str, Any]]) -> tuple[list[str | None], list[bool]]:
+    return [one["key"] for one in pool], [one["score"] >= SURE for one in pool]
+
+
+def decks(results: Iterable[Result], judge: Fit | None = None) -> list[Deck]:
+    """A deck of every problem that has samples, in the order of the problems."""
+    return [deck(result.pool, judge) for result in results if result.state == "done" and result.pool]
+
+
+def deck(pool: Sequence[Mapping[str, Any]], judge: Fit | None = None) -> Deck:
+    keys, right = _labels(pool)
+    trust = np.array([one["trust"] for one in pool], dtype=float)
+    votes = Votes.of(keys, right, trust)
+    evidence = np.zeros(len(pool))
+    if judge is not None:
+        chance = np.clip(judge.chance(np.array([alone(one) for one in pool])), 1e-9, 1 - 1e-9)
+        known = np.array([bool(one.get("signals")) and one["key"] is not None for one in pool])
+        evidence = np.where(known, np.clip(np.log(chance / (1 - chance)) - judge.bias, -SUREST, SUREST), 0.0)
+    return Deck(
+        options=votes.options,
+        right=votes.right,
+        kind=np.array([int(one["program"]) for one in pool], dtype=np.int64),
+        tokens=np.array([one["tokens"] for one in pool], dtype=float),
+        trust=trust,
+        evidence=evidence,
+    )

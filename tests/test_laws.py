@@ -110,6 +110,8 @@ STRATEGIES_TEXT = [
     "refine(turns=2, by='judge')",
     "revise(n=4)",
     "cascade(n=3, m=2)",
+    "auto(most=12, by='scorer')",
+    "auto(effort='max', most=9)",
     "mixture(n=3)",
 ]
 

@@ -43,7 +43,7 @@ def test_defaults_bind_where_they_are_taken_and_not_given() -> None:
         ("vote(n=8", "by keyword"),
         ("vote(n=__import__('os'))", "by keyword"),
         ("", "by keyword"),
-        ("zzzz", "there are: abmcts, beam, best_of"),
+        ("zzzz", "there are: abmcts, auto, beam, best_of"),
     ],
 )
 def test_a_mistake_gets_one_sentence(text: str, said: str) -> None:

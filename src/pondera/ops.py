@@ -107,10 +107,14 @@ class Rng(Op[random.Random]):
 
 @dataclass(frozen=True, slots=True)
 class Offer(Op[None]):
-    """The best answer so far: streamed, kept, and returned if the run must stop. `confidence` is between 0 and 1."""
+    """The best answer so far: streamed, kept, and returned if the run must stop.
+
+    `confidence` is between 0 and 1; `why` says what is done next.
+    """
 
     node: Thought
     confidence: float | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

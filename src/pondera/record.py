@@ -68,11 +68,11 @@ class Record:
         """An op was answered."""
         self.write("op", key, {"op": type(op).__name__, "print": fingerprint(op), **body})
 
-    def offer(self, key: str, node: Thought, confidence: float | None) -> None:
+    def offer(self, key: str, node: Thought, confidence: float | None, why: str) -> None:
         self.best = node
         self.confidence[node.id] = confidence
         if key not in self.noted:
-            self.write("offer", key, {"node": node.id, "confidence": confidence})
+            self.write("offer", key, {"node": node.id, "confidence": confidence, **({"why": why} if why else {})})
         self.watch(Offered(node, confidence))
 
     def drop(self, key: str, reason: str, *, write: bool = False) -> None:

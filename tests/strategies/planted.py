@@ -45,6 +45,10 @@ async def sure(nodes: tuple[Thought, ...]) -> list[float | None]:
     return [0.0 if "wrong" in node.reply else 1.0 for node in nodes]
 
 
+async def key42(nodes: tuple[Thought, ...]) -> list[float | None]:
+    return [0.95 if "42" in node.reply else 0.05 for node in nodes]
+
+
 async def telling(nodes: tuple[Thought, ...]) -> list[float | None]:
     return [Verdict(0.4, "41 is off by one.") for _ in nodes]
 
@@ -72,6 +76,7 @@ def search(model: Fake | None = None, budget: Budget | None = None, seed: int = 
         "honest": honest,
         "whim": whim,
         "sure": sure,
+        "key42": key42,
         "telling": telling,
         "silent": silent,
         "broken": broken,

@@ -79,8 +79,7 @@ def likelihood(belief: Belief, told: States) -> Floats:
 def fit(decks: Sequence[Deck], start: Belief | None = None, seed: int = 0) -> Belief:
     """The belief that decks tell. Needs some questions; with few of them it stays near `start`, the defaults."""
     first, rng = start or Belief(), np.random.default_rng(seed)
-    first = replace(first, silence=_silence(decks, first))
-    said = _says(decks, first, rng)
+    said = _says(decks, replace(first, silence=_silence(decks, first)), rng)
     return _rights(states(decks, rng), said)
 
 
@@ -104,34 +103,56 @@ def _silence(decks: Sequence[Deck], start: Belief) -> tuple[float, float]:
 
 
 def _says(decks: Sequence[Deck], start: Belief, rng: np.random.Generator) -> Belief:
-    """The belief with theta, discount and kin fitted."""
+    """The belief with the odds of thetas, discount and kin fitted: the odds by expectation and maximisation, within the likelihood."""
     rows = [(deck.kind[order], deck.options[order]) for deck in decks for order in (rng.permutation(len(deck.options)),)]
     rows = [(kind[said >= 0], said[said >= 0]) for kind, said in rows]
     kept = [(kind, said) for kind, said in rows if len(said) > 1]
     if not kept:
         return start
-    begin = np.array([np.log(start.theta), np.log(start.discount / (1 - start.discount)), np.log(start.kin)])
+    begin = np.array([np.log(start.discount / (1 - start.discount)), np.log(start.kin)])
+    prior = np.array(start.odds) / sum(start.odds)
+
+    def made(x: Floats) -> tuple[float, float]:
+        return float(np.clip(1 / (1 + np.exp(-x[0])), 0.01, 0.95)), float(np.clip(np.exp(x[1]), 0.1, 1e4))
+
+    def each(x: Floats) -> Floats:
+        return np.array([_sequence(kind, said, np.array(start.thetas), *made(x)) for kind, said in kept])
 
     def loss(x: Floats) -> float:
-        theta, discount, kin = float(np.exp(x[0])), float(1 / (1 + np.exp(-x[1]))), float(np.exp(x[2]))
-        told = sum(_sequence(kind, said, theta, discount, kin) for kind, said in kept) / len(kept)
-        return -told + 0.5 * float(((x - begin) ** 2).sum()) / len(kept)
+        told = each(x)
+        return -float(_mixed(told, _odds(told, prior)).mean()) + 0.5 * float(((x - begin) ** 2).sum()) / len(kept)
 
-    best = minimize(loss, begin, method="Nelder-Mead", options={"xatol": 0.02, "fatol": 1e-4, "maxiter": 200}).x
-    theta, discount, kin = np.exp(best[0]), 1 / (1 + np.exp(-best[1])), np.exp(best[2])
-    return replace(start, theta=round(float(theta), 4), discount=round(float(discount), 4), kin=round(float(kin), 4))
+    best = minimize(loss, begin, method="Nelder-Mead", options={"xatol": 0.03, "fatol": 1e-4, "maxiter": 80}).x
+    discount, kin = made(best)
+    odds = tuple(round(float(one), 4) for one in _odds(each(best), prior))
+    return replace(start, odds=odds, discount=round(discount, 4), kin=round(kin, 4))
 
 
-def _sequence(kind: Ints, said: Ints, theta: float, discount: float, kin: float) -> float:
-    """The log-probability of a question's samples one after another, those without an answer left out."""
+def _mixed(told: Floats, odds: Floats) -> Floats:
+    """The log-likelihood of each question, whose theta is not known. Shapes [questions, thetas] and [thetas] to [questions]."""
+    top = told.max(axis=1, keepdims=True)
+    found: Floats = (top + np.log(np.exp(told - top) @ odds)[:, None])[:, 0]
+    return found
+
+
+def _odds(told: Floats, prior: Floats) -> Floats:
+    """What share of the questions has each theta; the prior counts as one question."""
+    odds = prior
+    for _ in range(50):
+        held = np.exp(told - told.max(axis=1, keepdims=True)) * odds
+        odds = (prior + (held / held.sum(axis=1, keepdims=True)).sum(axis=0)) / (1 + len(told))
+    return odds
+
+
+def _sequence(kind: Ints, said: Ints, thetas: Floats, discount: float, kin: float) -> Floats:
+    """The log-probability of a question's samples one after another, those without an answer left out, for each theta. Shape [thetas]."""
     counts = np.zeros((int(kind.max()) + 1, int(said.max()) + 1))
-    total = 0.0
+    total = np.zeros(len(thetas))
     for a, j in zip(kind, said, strict=True):
         tables = np.where(counts > 0, np.maximum(1.0, kin * np.log1p(counts / kin)), 0.0).sum(axis=0)
         known = tables > 0
-        new = theta + discount * known.sum()
-        base = (tables[j] - discount if known[j] else new) / (tables.sum() + theta)
-        total += float(np.log((counts[a, j] + kin * base) / (counts[a].sum() + kin)))
+        base = (tables[j] - discount if known[j] else thetas + discount * known.sum()) / (tables.sum() + thetas)
+        total += np.log((counts[a, j] + kin * base) / (counts[a].sum() + kin))
         counts[a, j] += 1
     return total
 

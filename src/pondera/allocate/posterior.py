@@ -2,13 +2,15 @@ r"""What a question's samples tell so far: which answer is right, and what more 
 
 **What the model would say next.** Its answers to one question, however many there are, have chances with a Pitman-Yor prior (Pitman and
 Yor 1997): after n samples with :math:`n_j` for answer j of K different ones, the next one is answer j with :math:`(n_j - d) / (n +
-\theta)`, and a new one with :math:`(\theta + d K) / (n + \theta)`. Samples of several kinds (chains, programs, another model) share their
-answers: the chances of kind a are drawn about those of all kinds, from a Dirichlet with :math:`\kappa` samples' weight (a hierarchical
-process, Teh et al. 2006), so that a kind nobody has tried is expected to say what the others say.
+\theta)`, and a new one with :math:`(\theta + d K) / (n + \theta)`. How scattered answers are, :math:`\theta`, differs from question to
+question: it has a prior over a few values, and a posterior by the samples, so that a hopeless question is known after a few. Samples of
+several kinds (chains, programs, another model) share their answers: the chances of kind a are drawn about those of all kinds, from a
+Dirichlet with :math:`\kappa` samples' weight (a hierarchical process, Teh et al. 2006), so that a kind nobody has tried is expected to say
+what the others say.
 
 **Which answer is right** is a conditional logit (McFadden 1974) over the answers seen, and none of them:
 
-.. math:: P(j) = e^{u_j} / (e^{u_0} + \sum_i e^{u_i}), \quad u_j = \gamma \ln \frac{n_j - d}{n + \theta} + \beta e_j + \mu (s_j - 1)
+.. math:: P(j) = e^{u_j} / (e^{u_0} + \sum_i e^{u_i}), \quad u_j = \gamma \ln \frac{n_j - d}{n + 1} + \beta e_j + \mu (s_j - 1)
 
 with :math:`e_j` what a verifier thinks of the samples that say j (log odds), and :math:`s_j` the number of kinds that say it. With
 :math:`\gamma > 1` a majority is right more often than its share, as it is of real models. n counts those that gave no answer too.
@@ -42,17 +44,18 @@ OUTCOMES = 128  # of what may come
 class Belief:
     """The parameters; the defaults were fitted to nothing, and suit a model and questions that nobody has measured.
 
-    `theta`, `discount`, `kin` of what the model says; `share`, `evidence`, `kinds` and `none` (u_0) of which answer is right; `silence` are
-    the samples with and without an answer that a kind is expected to have had before the first.
+    `thetas` with their `odds`, `discount`, `kin` of what the model says; `share`, `evidence`, `kinds` and `none` (u_0) of which answer is
+    right; `silence` are the samples with and without an answer that a kind is expected to have had before the first.
     """
 
-    theta: float = 1.0
-    discount: float = 0.3
+    thetas: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    odds: tuple[float, ...] = (1.0,) * 7
+    discount: float = 0.2
     kin: float = 8.0
-    share: float = 2.0
+    share: float = 3.0
     evidence: float = 1.0
     kinds: float = 0.5
-    none: float = -2.0
+    none: float = -2.2
     silence: tuple[float, float] = (2.0, 0.25)
 
 
@@ -81,7 +84,7 @@ def _right(belief: Belief, votes: Floats, silent: Floats, evidence: Floats) -> F
     """Shapes [..., kinds, answers], [...] and [..., answers] to [..., answers]."""
     count = votes.sum(axis=-2)
     said = count > 0
-    share = np.where(said, count - belief.discount, 1.0) / (count.sum(axis=-1) + silent + belief.theta)[..., None]
+    share = np.where(said, count - belief.discount, 1.0) / (count.sum(axis=-1) + silent + 1.0)[..., None]
     apart = (votes > 0).sum(axis=-2) - 1
     worth = belief.share * np.log(share) + belief.evidence * evidence + belief.kinds * apart
     odds = np.where(said, np.exp(np.minimum(worth - belief.none, 500.0)), 0.0)
@@ -117,14 +120,13 @@ def _shares(belief: Belief, votes: Floats, silent: Floats, rng: np.random.Genera
     m, kinds, answers = votes.shape
     tables = np.where(votes > 0, np.maximum(1.0, belief.kin * np.log1p(votes / belief.kin)), 0.0).sum(axis=1)
     known = tables > 0
-    weights = np.concatenate(
-        [np.where(known, tables - belief.discount, 0.0), belief.theta + belief.discount * known.sum(axis=1, keepdims=True)], axis=1
-    )
-    drawn = rng.standard_gamma(np.broadcast_to(weights[:, None], (m, outcomes, answers + 1)))
-    drawn /= drawn.sum(axis=-1, keepdims=True)
+    different = known.sum(axis=1)[:, None]
+    theta = _thetas(belief, tables.sum(axis=1), different[:, 0], rng, outcomes)
+    weights = np.where(known, tables - belief.discount, 0.0)[:, None].repeat(outcomes, axis=1)
+    drawn = rng.standard_gamma(np.concatenate([weights, (theta + belief.discount * different)[..., None]], axis=-1))
+    drawn /= np.maximum(drawn.sum(axis=-1, keepdims=True), 1e-300)
     rest, base = drawn[..., -1], drawn[..., :-1]
-    breaks = belief.theta + belief.discount * (known.sum(axis=1)[:, None] + np.arange(1, STICKS + 1))
-    cuts = rng.beta(1 - belief.discount, np.broadcast_to(breaks[:, None], (m, outcomes, STICKS)))
+    cuts = rng.beta(1 - belief.discount, theta[..., None] + belief.discount * (different[..., None] + np.arange(1, STICKS + 1)))
     for j in range(STICKS):
         base[..., answers - STICKS + j] = rest * cuts[..., j]
         rest = rest * (1 - cuts[..., j])
@@ -135,6 +137,34 @@ def _shares(belief: Belief, votes: Floats, silent: Floats, rng: np.random.Genera
     speaking, quiet = belief.silence
     mute = rng.beta(quiet + silent[:, None], speaking + votes.sum(axis=-1)[:, None], (m, outcomes, kinds))[..., None]
     return np.concatenate([own * (1 - mute), mute], axis=-1)
+
+
+def scatter(belief: Belief, tables: Floats, different: Floats) -> Floats:
+    """The posterior of each theta, after so many tables of so many different answers (by the exchangeable partition's probability).
+
+    Shapes [m] and [m] to [m, thetas].
+    """
+    theta, d = np.array(belief.thetas)[None], belief.discount
+    n, k = np.maximum(tables, 1.0)[:, None], np.maximum(different, 1.0)[:, None]
+    told = _log_gamma(theta / d + k) - _log_gamma(theta / d + 1) - _log_gamma(theta + n) + _log_gamma(theta + 1)
+    told = np.exp(told - told.max(axis=1, keepdims=True)) * np.array(belief.odds)
+    found: Floats = told / told.sum(axis=1, keepdims=True)
+    return found
+
+
+def _log_gamma(x: Floats) -> Floats:
+    """Stirling's series, from 8 above x on: right to eleven digits."""
+    y = x + 8
+    shift = np.log(x * (x + 1) * (x + 2) * (x + 3)) + np.log((x + 4) * (x + 5) * (x + 6) * (x + 7))
+    told: Floats = (y - 0.5) * np.log(y) - y + 0.5 * np.log(2 * np.pi) + 1 / (12 * y) - 1 / (360 * y**3) + 1 / (1260 * y**5) - shift
+    return told
+
+
+def _thetas(belief: Belief, tables: Floats, different: Floats, rng: np.random.Generator, outcomes: int) -> Floats:
+    """Thetas drawn from their posterior. Shape [m, outcomes]."""
+    edges = np.cumsum(scatter(belief, tables, different), axis=1)[:, None, :-1]
+    found: Floats = np.array(belief.thetas)[(rng.random((len(tables), outcomes, 1)) > edges).sum(axis=-1)]
+    return found
 
 
 def _draws(shares: Floats, ks: Sequence[int], rng: np.random.Generator) -> Floats:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pondera import parse
 from pondera.ops import Strategy
+from pondera.strategies.auto import auto
 from pondera.strategies.beam import beam, dvts, lookahead, rebase
 from pondera.strategies.cascade import cascade, mixture
 from pondera.strategies.forcing import budget_forcing, early_exit
@@ -22,6 +23,7 @@ _OURS = (
     *(refine, revise),
     *(mcts, abmcts),
     *(cascade, mixture),
+    auto,
 )
 STRATEGIES = parse.registry({function.__name__: function for function in _OURS}, "pondera.strategies")
 

@@ -1,0 +1,75 @@
+"""What to do next about one question: which kind of sample pays best, how many of it, and which answer is the likeliest by now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pondera.allocate.posterior import Belief, Seen, chances, gains
+
+KS = (1, 2, 4, 8, 16, 32)
+SUREST = 6.0  # log odds: no verifier is surer than that of one sample
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One question's samples so far: the kind, the answer and the score (a chance, None: no opinion) of those that came to something, and
+    how many of each kind were asked for."""
+
+    kinds: Sequence[int]
+    keys: Sequence[str | None]
+    scores: Sequence[float | None]
+    asked: Sequence[int]
+
+    @property
+    def answers(self) -> list[str]:
+        return list(dict.fromkeys(key for key in self.keys if key is not None))
+
+    def seen(self) -> Seen:
+        column = {key: j for j, key in enumerate(self.answers)}
+        votes, evidence = np.zeros((1, len(self.asked), len(column))), np.zeros((1, len(column)))
+        for kind, key, score in zip(self.kinds, self.keys, self.scores, strict=True):
+            if key is not None:
+                votes[0, kind, column[key]] += 1
+                evidence[0, column[key]] += 0.0 if score is None else _logit(score)
+        return Seen(votes, np.array([self.asked]) - votes.sum(axis=2), evidence / np.maximum(votes.sum(axis=1), 1.0))
+
+    def best(self, belief: Belief) -> tuple[str | None, float]:
+        """The likeliest answer and its chance; None where there is none."""
+        answers = self.answers
+        if not answers:
+            return None, 0.0
+        held = chances(belief, self.seen())[0]
+        top = max(range(len(answers)), key=lambda j: (held[j], answers[j]))
+        return answers[top], float(held[top])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What pays best: `k` samples of a kind, the chance that they are expected to gain, their price, and whether that is worth it."""
+
+    kind: int
+    k: int
+    gain: float
+    price: float
+    pays: bool
+
+
+def decide(belief: Belief, pool: Pool, worth: float, costs: Sequence[float], most: int, seed: int) -> Choice | None:
+    """`worth` is that of a right answer and `costs` those of a sample of each kind, in one unit; None where not one more may be drawn."""
+    ks = [k for k in KS if k <= most]
+    if not ks:
+        return None
+    gain = gains(belief, pool.seen(), ks, np.random.default_rng(seed))[0]
+    price = np.array(costs)[:, None] * np.array(ks)
+    net = worth * gain - price
+    kind, at = divmod(int(net.argmax()), len(ks))
+    return Choice(kind, ks[at], float(gain[kind, at]), float(price[kind, at]), bool(net[kind, at] > 0))
+
+
+def _logit(score: float) -> float:
+    held = min(max(score, 1e-9), 1 - 1e-9)
+    return max(-SUREST, min(SUREST, math.log(held / (1 - held))))

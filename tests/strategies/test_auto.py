@@ -1,0 +1,126 @@
+"""The compute-optimal mind: easy questions are settled early, hopeless ones given up, and it never does worse than it was allowed."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import Any
+
+import pytest
+
+from pondera.errors import BadInput, ModelError, PonderaError
+from pondera.ledger import Ledger
+from pondera.models.fake import Fake
+from pondera.ops import Expand
+from pondera.strategies.auto import auto
+from pondera.thought import Answer, Budget
+from tests.strategies.planted import replays, solve
+
+
+def says(*answers: str, program: bool = True) -> Any:
+    """A model whose samples are drawn from some answers; its programs too, or they all fail."""
+
+    def reply(op: Expand, index: int, seed: int) -> Any:
+        answer = random.Random(seed).choice(answers)
+        if op.force:
+            return f"{'# so ' * 50}\nprint({answer})\n```" if program else ModelError("no programs here")
+        return f"{'We count on. ' * 70} \\boxed{{{answer}}}"
+
+    return reply
+
+
+async def calls(model: Any, **given: Any) -> tuple[float, Answer]:
+    """How many samples it takes, the mean of ten seeds, and the last answer."""
+    told = [await solve(partial(auto, **given), Fake(model), seed=seed) for seed in range(10)]
+    return sum(one.spend.calls for one in told) / len(told), told[-1]
+
+
+async def test_what_all_agree_on_is_settled_early_and_a_contest_is_not() -> None:
+    easy, answer = await calls(says("42"))
+    contest, _ = await calls(says("42", "42", "42", "41", "41"))
+    assert answer.key == "42"
+    assert answer.confidence is not None
+    assert answer.confidence > 0.6
+    assert easy < 0.7 * contest
+
+
+async def test_answers_that_are_scattered_are_given_up() -> None:
+    hopeless, answer = await calls(says(*map(str, range(1, 2000))), worth=8_000.0)
+    assert hopeless < 30
+    assert answer.confidence is not None
+    assert answer.confidence < 0.4
+    stubborn, _ = await calls(says(*map(str, range(1, 2000))), effort="max")
+    assert stubborn > 60
+
+
+async def test_more_is_drawn_where_a_right_answer_is_worth_more() -> None:
+    model = says("42", "42", "42", "41", "41")
+    spent = [(await calls(model, effort=effort))[0] for effort in ("low", "medium", "high")]
+    assert spent == sorted(spent)
+    assert spent[0] < 0.7 * spent[2]
+    assert (await calls(model, worth=4_000.0))[0] == spent[0]
+    assert (await calls(model, worth=1e-3))[0] == 1, "an answer is owed"
+    assert (await calls(model, effort="max", most=5))[0] <= 5
+
+
+async def test_a_sort_that_always_fails_is_left() -> None:
+    model = Fake(says("42", "42", "41", program=False))
+    answer = await solve(partial(auto, effort="high"), model)
+    assert answer.key in ("41", "42")
+    failed, came = (sum(op.n for op in model.asked if bool(op.force) == forced) for forced in (True, False))
+    assert failed < 1.5 * came
+    assert failed < 16
+
+
+async def test_when_all_fail_it_gives_up_and_says_why() -> None:
+    model = Fake([ModelError("down")])
+    with pytest.raises(PonderaError, match="down"):
+        await solve(partial(auto, effort="high"), model)
+    assert sum(op.n for op in model.asked) < 64
+
+
+async def test_a_verifier_that_knows_settles_a_contest() -> None:
+    model = says("42", "42", "41", "41")
+
+    async def knows(**given: Any) -> tuple[float, float]:
+        told = [await solve(partial(auto, effort="high", **given), Fake(model), seed=seed) for seed in range(10)]
+        return sum(one.spend.calls for one in told) / 10, sum(one.key == "42" for one in told) / 10
+
+    alone, checked = await knows(), await knows(by="key42")
+    assert checked[0] < alone[0]
+    assert checked[1] == 1.0
+
+
+@pytest.mark.parametrize("by", ["silent", "broken", "judge", "confidence", "whim"])
+async def test_a_verifier_without_an_opinion_does_no_harm(by: str) -> None:
+    assert (await solve(partial(auto, by=by), Fake(says("42")))).key == "42"
+
+
+@pytest.mark.parametrize("tokens", [5, 40, 300, 2000])
+async def test_any_budget_gives_an_answer(tokens: int) -> None:
+    answer = await solve(partial(auto, effort="max", max_tokens=4), Fake(says("42", "41")), Budget(tokens=tokens))
+    assert answer.spend.tokens <= tokens
+
+
+async def test_a_deadline_ends_it_before_the_round_that_would_pass_it() -> None:
+    answer = await solve(partial(auto, effort="max"), Fake(says("42", "41"), latency=0.005), Budget(seconds=1.0))
+    assert (answer.stopped, answer.key in ("41", "42")) == ("done", True)
+
+
+async def test_it_says_what_it_expected_and_why_it_ended() -> None:
+    ledger = Ledger()
+    await solve(auto, Fake(says("42")), ledger=ledger)
+    whys = [row.body["why"] for row in ledger.rows if row.kind == "offer"]
+    assert "would raise the chance by" in whys[-1]
+    assert whys[-1].startswith("no more samples, since at best")
+
+
+@pytest.mark.parametrize("budget", [Budget(), Budget(tokens=120)])
+async def test_a_replay_says_the_same(budget: Budget) -> None:
+    await replays(partial(auto, by="whim"), budget)
+
+
+@pytest.mark.parametrize("given", [{"effort": "some"}, {"worth": -1.0}, {"worth": float("nan")}, {"most": 0}])
+async def test_bad_arguments_are_one_sentence(given: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="effort"):
+        await solve(partial(auto, **given))

@@ -111,8 +111,8 @@ async def test_it_says_what_it_expected_and_why_it_ended() -> None:
     ledger = Ledger()
     await solve(auto, Fake(says("42")), ledger=ledger)
     whys = [row.body["why"] for row in ledger.rows if row.kind == "offer"]
-    assert "would raise the chance by" in whys[-1]
-    assert whys[-1].startswith("no more samples, since at best")
+    assert all("worth" in why for why in whys)
+    assert whys[-1].startswith("end: at best")
 
 
 @pytest.mark.parametrize("budget", [Budget(), Budget(tokens=120)])

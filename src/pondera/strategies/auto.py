@@ -103,6 +103,7 @@ def in_time(nodes: Sequence[Thought], begun: float, left: float, price: float) -
 def told(choice: Choice | None, worth: float) -> str:
     """What is done next and why, in words."""
     if choice is None:
-        return "no more samples, since no more are allowed, or there is no time for one"
-    what = f"{choice.k} more {list(SORTS)[choice.kind]} would raise the chance by {choice.gain:.1%} for {choice.price:,.0f} tokens"
-    return what if choice.pays else f"no more samples, since at best {what}, and a right answer is worth {worth:,.0f}"
+        return "end: no more samples are allowed, or there is no time for one"
+    sort = list(SORTS)[choice.kind].removesuffix("s" if choice.k == 1 else "")
+    what = f"{choice.k} {sort}: {choice.gain:+.1%}, worth {choice.gain * worth:,.0f} tokens, for {choice.price:,.0f}"
+    return what if choice.pays else f"end: at best {what}"

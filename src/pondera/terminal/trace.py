@@ -152,7 +152,7 @@ def _course(rows: Sequence[Row], facts: _Facts) -> Iterator[Text]:
         at = f" at {seconds(row.body['at'])}" if "at" in row.body else ""
         if row.kind == "offer":
             sure = "" if row.body.get("confidence") is None else f" ({row.body['confidence']:.0%})"
-            why = f": {safe(row.body['why'])}" if "why" in row.body else ""
+            why = f"\n{safe(row.body['why'])}" if "why" in row.body else ""
             yield Text(f"offer {row.body['node']}{_key(row.body['node'], facts)}{sure}{at}{why}", "dim")
         elif row.kind == "stop":
             yield Text(f"stop: {row.body['why']}{at}", "yellow")

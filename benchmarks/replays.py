@@ -26,7 +26,7 @@ from pondera.allocate.resample import Floats, Ints, orders
 
 THRESHOLDS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)
 WINDOWS = (2, 3, 4, 5, 8)
-PRICES = (0.05, 0.03, 0.02, 0.01, 0.007, 0.005, 0.003, 0.002, 0.001, 0.0005, 0.0002, 0.0001)
+PRICES = (0.05, 0.03, 0.02, 0.01, 0.007, 0.005, 0.003, 0.002, 0.001, 0.0005, 0.0002, 0.0001, 1e-5, 1e-6)
 
 ADAPTIVE, OURS = "Adaptive-Consistency", "worth (auto)"
 Policy = Callable[[Deck, Ints], Told]

@@ -23,7 +23,7 @@ from pondera.allocate import resample
 from pondera.allocate.posterior import Belief, Seen, chances, gains
 from pondera.allocate.resample import Floats, Ints
 
-KS = (1, 2, 4, 8, 16, 32)
+KS = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

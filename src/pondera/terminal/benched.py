@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,10 +61,13 @@ def exchange(file: File, price: Prices = None, parameters: Sizes = None, as_json
             f"{one_line(one.small)}, {one_line(one.way)}: one answer {alone}; its cost below is by that of the larger one", soft_wrap=True
         )
         money = ("USD",) if any(rate.usd is not None for rate in one.rates) else ()
-        table = columns(("with",), ("samples", "right", "against", "FLOPs", "uncached", "seconds", *money))
+        table = columns(("with",), ("samples", "right", "against", "FLOPs", "uncached", "time", *money))
         for rate in one.rates:
-            at = f"{rate.samples.value:.2g} ({rate.samples.low:.2g} to {rate.samples.high:.2g})" if rate.samples else f"over {rate.n}"
-            gap = f"{rate.gap.value:+.0%} ({100 * rate.gap.low:+.0f} to {100 * rate.gap.high:+.0f})"
+            at = f"over {rate.n}"
+            if some := rate.samples:
+                high = "+" if math.isinf(some.high) else f", {some.high:.2g}"
+                at = f"{some.value:.2g} ({some.low:.2g}{high})"
+            gap = f"{rate.gap.value:+.0%} ({100 * rate.gap.low:+.0f}, {100 * rate.gap.high:+.0f})"
             ratios = [rate.flops, rate.uncached, rate.seconds, *((rate.usd,) if money else ())]
             told = [f"{ratio:.2g}" if ratio is not None else "" for ratio in ratios]
             table.add_row(one_line(rate.way), at, f"{rate.accuracy:.0%}", gap, *told)

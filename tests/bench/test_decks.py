@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pondera.allocate import policies
+from pondera.allocate.posterior import SUREST
 from pondera.allocate.resample import orders
-from pondera.bench.decks import SUREST, alone, decks, own
+from pondera.bench.decks import alone, decks, own
 from pondera.bench.file import Bench, Result
 from pondera.bench.grading import SURE
 from pondera.errors import BadInput

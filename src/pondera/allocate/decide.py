@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pondera.allocate.posterior import Belief, Seen, chances, gains
+from pondera.allocate.posterior import Belief, Seen, chances, gains, log_odds
 
 KS = (1, 2, 4, 8, 16, 32)
-SUREST = 6.0  # log odds: no verifier is surer than that of one sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Pool:
         for kind, key, score in zip(self.kinds, self.keys, self.scores, strict=True):
             if key is not None:
                 votes[0, kind, column[key]] += 1
-                evidence[0, column[key]] += 0.0 if score is None else _logit(score)
+                evidence[0, column[key]] += 0.0 if score is None else float(log_odds(score))
         return Seen(votes, np.array([self.asked]) - votes.sum(axis=2), evidence / np.maximum(votes.sum(axis=1), 1.0))
 
     def best(self, belief: Belief) -> tuple[str | None, float]:
@@ -68,8 +66,3 @@ def decide(belief: Belief, pool: Pool, worth: float, costs: Sequence[float], mos
     net = worth * gain - price
     kind, at = divmod(int(net.argmax()), len(ks))
     return Choice(kind, ks[at], float(gain[kind, at]), float(price[kind, at]), bool(net[kind, at] > 0))
-
-
-def _logit(score: float) -> float:
-    held = min(max(score, 1e-9), 1 - 1e-9)
-    return max(-SUREST, min(SUREST, math.log(held / (1 - held))))

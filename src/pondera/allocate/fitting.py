@@ -37,18 +37,14 @@ class States:
     right: Floats
     question: Ints
 
-    def take(self, some: Ints) -> States:
-        seen = Seen(self.seen.votes[some], self.seen.silent[some], self.seen.evidence[some])
-        return States(seen, self.right[some], self.question[some])
 
-
-def states(decks: Sequence[Deck], rng: np.random.Generator, each: int = STATES, kinds: int = 0) -> States:
+def states(decks: Sequence[Deck], rng: np.random.Generator, each: int = STATES) -> States:
     """`each` states of every deck: the first k of a random order, k being any size with equal chance in the logarithm.
 
     Of decks with several kinds a third of the states are of one kind alone.
     """
     width = max((len(deck.right) for deck in decks), default=0) or 1
-    many = kinds or 1 + max((int(deck.kind.max()) for deck in decks), default=0)
+    many = 1 + max((int(deck.kind.max()) for deck in decks), default=0)
     votes, silent = np.zeros((len(decks), each, many, width)), np.zeros((len(decks), each, many))
     evidence, right = np.zeros((len(decks), each, width)), np.zeros((len(decks), 1, width))
     for i, deck in enumerate(decks):

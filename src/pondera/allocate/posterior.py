@@ -32,11 +32,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
 STICKS = 4  # answers not seen yet that are told apart
+SUREST = 6.0  # log odds: no verifier is surer than that of one sample
 OUTCOMES = 128  # of what may come
 
 
@@ -73,6 +74,13 @@ class Seen:
         """Of one question. Without any answer, `votes` has an empty row for each kind."""
         kinds = len(silent)
         return cls(np.array(votes, dtype=float).reshape(1, kinds, -1), np.array([silent], dtype=float), np.array([evidence], dtype=float))
+
+
+def log_odds(chance: ArrayLike, middle: float = 0.0) -> Floats:
+    """What a verifier's chances of single samples say, in log odds above `middle`: none is surer than SUREST."""
+    held = np.clip(chance, 1e-9, 1 - 1e-9)
+    told: Floats = np.clip(np.log(held / (1 - held)) - middle, -SUREST, SUREST)
+    return told
 
 
 def chances(belief: Belief, seen: Seen) -> Floats:

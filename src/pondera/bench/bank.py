@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ FIFTHS = ("easiest", "second", "third", "fourth", "hardest")
 
 Point = tuple[Floats, Floats, Floats, Floats, Floats]  # right, tokens, seconds, usd and samples at each point
 Prices = Mapping[str, Price]  # by model
+Fits = Mapping[str, Fit]  # by the verifier's name
 
 
 def _call(cell: Cell) -> tuple[str, dict[str, Any]]:
@@ -146,8 +148,13 @@ def _signals(pool: Sequence[Mapping[str, Any]]) -> Floats | None:
     return told
 
 
-def points(pool: Pool, ks: resample.Ints, rng: np.random.Generator, names: Iterable[str] = ()) -> dict[str, Point]:
-    """What each way to choose comes to with k samples, k in `ks`, the scores `names` among them; the vote that stops, at each threshold."""
+def points(
+    pool: Pool, ks: resample.Ints, rng: np.random.Generator, names: Iterable[str] = (), fits: Fits = MappingProxyType({})
+) -> dict[str, Point]:
+    """What each way to choose comes to with k samples, k in `ks`, the scores `names` among them; the vote that stops, at each threshold.
+
+    Those of `names` that have a fit in `fits` are asked anew about every k.
+    """
     at, votes = ks - 1, pool.votes()
     drawn = resample.orders(len(pool.keys), rng)
     cost = (ks * pool.tokens.mean(), resample.slowest(pool.seconds)[at], ks * pool.usd.mean())
@@ -159,7 +166,7 @@ def points(pool: Pool, ks: resample.Ints, rng: np.random.Generator, names: Itera
     counts = ks.astype(float)
     told: dict[str, Point] = {name: (value[at], *cost, counts) for name, value in found.items()}
     for name in names:
-        fit = fit_of(name)
+        fit = fits.get(name)
         best, vote = _anew(pool, fit, ks, drawn) if fit else [one[at] for one in _by(pool, pool.scores.get(name, ()), drawn, majority)]
         told[f"best-of-k by {name}"] = (best, tokens, seconds, usd, counts)
         told[f"weighted vote by {name}"] = (vote, tokens, seconds, usd, counts)
@@ -222,9 +229,10 @@ def bank(cell: Cell, results: Iterable[Result], prices: Prices | None = None, se
     whole = [Pool.of(cell, one, rates) if one.pool else Pool.silent(cell, one, n, rates) for one in done if len(one.pool) in (0, n)]
     named = dict.fromkeys(name for pool in whole for name in pool.scores)
     known = all(pool.signals is not None for pool in whole)
-    names = [name for name in named if not of_pools(name) or (known and fit_of(name))]
+    fits = {name: fit for name in named if known and (fit := fit_of(name))}
+    names = [name for name in named if not of_pools(name) or name in fits]
     ks = np.unique(np.round(np.geomspace(1, n, POINTS)).astype(np.int64))
-    told = [points(pool, ks, np.random.default_rng((seed, i)), names) for i, pool in enumerate(whole)]
+    told = [points(pool, ks, np.random.default_rng((seed, i)), names, fits) for i, pool in enumerate(whole)]
     made = {name: curve(name, [one[name] for one in told]) for name in told[0]}
     fifths = _fifths(whole, seed) if n >= 4 and len(whole) >= 10 else ()
     undrawn = [name for name in named if name not in names]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pondera.allocate.policies import Deck
+from pondera.allocate.posterior import log_odds
 from pondera.allocate.resample import Floats, Votes
 from pondera.bench.file import Result
 from pondera.bench.grading import SURE
@@ -21,7 +22,6 @@ from pondera.verifiers.learned import Fit
 from pondera.verifiers.signals import ALONE, NAMES
 
 KINDS = ("chains", "programs")
-SUREST = 6.0  # log odds at most: no sample is surer than that by itself
 
 
 def alone(one: Mapping[str, Any]) -> Floats:
@@ -55,9 +55,9 @@ def deck(pool: Sequence[Mapping[str, Any]], judge: Fit | None = None) -> Deck:
     votes = Votes.of(keys, right, trust)
     evidence = np.zeros(len(pool))
     if judge is not None:
-        chance = np.clip(judge.chance(np.array([alone(one) for one in pool])), 1e-9, 1 - 1e-9)
+        chance = judge.chance(np.array([alone(one) for one in pool]))
         known = np.array([bool(one.get("signals")) and one["key"] is not None for one in pool])
-        evidence = np.where(known, np.clip(np.log(chance / (1 - chance)) - judge.bias, -SUREST, SUREST), 0.0)
+        evidence = np.where(known, log_odds(chance, judge.bias), 0.0)
     return Deck(
         options=votes.options,
         right=votes.right,

@@ -127,7 +127,8 @@ def learned(fit: str = DEFAULT) -> Verifier:
         rows = signals(nodes, keys)
         for column in await asked(fitted.asks, nodes, keys):
             rows = [[*row, score] for row, score in zip(rows, column, strict=True)]
-        return [None if key is None else float(fitted.chance(row)) for row, key in zip(rows, keys, strict=True)]
+        chances = fitted.chance(rows).tolist() if rows else []
+        return [None if key is None else chance for chance, key in zip(chances, keys, strict=True)]
 
     return verifier
 

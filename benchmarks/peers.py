@@ -30,7 +30,7 @@ from typing import Any
 
 import httpx
 from peers_meter import Metered, Tally
-from peers_rows import PEERS, Ask, Failed, Place, Problem, ours, served
+from peers_rows import PEERS, Allowance, Ask, Failed, Place, Problem, ours, served
 
 from pondera import parse
 from pondera.errors import BadInput
@@ -46,10 +46,9 @@ Bill = Callable[[], Awaitable[Tally]]
 
 
 @asynccontextmanager
-async def row(given: argparse.Namespace, name: str) -> AsyncIterator[tuple[Ask, Bill]]:
-    """What answers a row's problems, ready and warm, and what was billed for it so far."""
+async def row(given: argparse.Namespace, name: str, allowed: Allowance) -> AsyncIterator[tuple[Ask, Bill]]:
+    """What answers a row's problems, ready and warm, and what was billed for it so far; `allowed` is for ours."""
     text, _, where = name.removesuffix("]").rpartition(" [")
-    budget = Budget(tokens=given.tokens) if given.tokens else Budget()
     log = given.out.with_suffix(".log").resolve()
     if where == "embedded":
         metered = Metered(await asyncio.to_thread(open_model, given.model))
@@ -58,7 +57,7 @@ async def row(given: argparse.Namespace, name: str) -> AsyncIterator[tuple[Ask, 
         async def bill() -> Tally:
             return metered.tally.copy()
 
-        yield ours(metered, text, budget, given.seed), bill
+        yield ours(metered, text, allowed, given.seed), bill
         await metered.close()
         return
     async with served(given.model, given.seed, log) as url, httpx.AsyncClient(trust_env=False) as http:
@@ -72,7 +71,7 @@ async def row(given: argparse.Namespace, name: str) -> AsyncIterator[tuple[Ask, 
         client = open_model(f"{model}@{url}")
         await warm(client)
         if where == "server":
-            yield ours(client, text, budget, given.seed), billed
+            yield ours(client, text, allowed, given.seed), billed
         else:
             place = Place(url, model, given.peers_python, given.system, given.max_tokens, log)
             async with parse.call(text, PEERS, "peer")(place) as ask:
@@ -130,6 +129,7 @@ async def main() -> None:
     parser.add_argument("--ours", action="append", default=[], help="a strategy of ours to run, by the server and embedded")
     parser.add_argument("--where", default="server,embedded", help="where ours run")
     parser.add_argument("--tokens", type=int, default=1500, help="what ours may generate for a problem; 0: no cap")
+    parser.add_argument("--as-billed", metavar="PEER", help="ours may generate for a problem what was billed for it in this row of a peer")
     parser.add_argument("--max-tokens", type=int, default=512, help="of one sample of a peer's")
     parser.add_argument("--system", default=SYSTEM, help="the system prompt that the model's template has by default")
     parser.add_argument("--seed", type=int, default=0)
@@ -137,18 +137,27 @@ async def main() -> None:
     given = parser.parse_args()
     for text in given.ours:
         Plan(strategy=text).strategy_of()
-    for text in given.peer or ():
+    for text in (*(given.peer or ()), *([given.as_billed] if given.as_billed else ())):
         parse.call(text, PEERS, "peer")
     problems = [json.loads(line) for line in given.data.read_text().splitlines()][: given.problems]
     lines = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     names = [f"{text} [peer]" for text in (PEERS if given.peer is None else given.peer) if text]
     names += [f"{text} [{where}]" for text in given.ours for where in given.where.split(",")]
+
+    def allowed(problem: Problem) -> Budget:
+        if not given.as_billed:
+            return Budget(tokens=given.tokens) if given.tokens else Budget()
+        billed = [line for line in lines if line["row"] == f"{given.as_billed} [peer]" and line["id"] == problem["id"]]
+        if not billed:
+            raise BadInput(f"There is no row of {given.as_billed} for {problem['id']} yet: name it with --peer too.")
+        return Budget(tokens=billed[0]["completion"])
+
     for name in names:
         done = {line["id"] for line in lines if line["row"] == name}
         missing = [problem for problem in problems if problem["id"] not in done]
         if not missing:
             continue
-        async with row(given, name) as (ask, bill):
+        async with row(given, name, allowed) as (ask, bill):
             for i, problem in enumerate(missing, 1):
                 lines.append(await one(name, ask, bill, problem))
                 with given.out.open("a") as file:

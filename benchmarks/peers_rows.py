@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 PATIENCE = 120.0  # seconds until a process must be ready
 Problem = dict[str, Any]
 Ask = Callable[[Problem], Awaitable[str]]
+Allowance = Callable[[Problem], Budget]
 
 
 class Failed(Exception):
@@ -215,13 +216,13 @@ PEERS = {
 # ---------------------------------------------------------------- ours
 
 
-def ours(model: Model, strategy: str, budget: Budget, seed: int) -> Ask:
+def ours(model: Model, strategy: str, allowed: Allowance, seed: int) -> Ask:
     plan = Plan(model=model.name, strategy=strategy)
     thinking = plan.strategy_of()
 
     async def ask(problem: Problem) -> str:
         try:
-            answer = await plan.run({"think": model}, budget, seed).solve(Question.of(problem["question"]), thinking)
+            answer = await plan.run({"think": model}, allowed(problem), seed).solve(Question.of(problem["question"]), thinking)
         except PonderaError as error:
             raise Failed(f"{type(error).__name__}: {error}")
         return answer.thought.reply

@@ -53,7 +53,7 @@ KNOWS: dict[str, set[str]] = {
     "strategies": {"allocate", "errors", "ops", "parse", "quoting", "repetition", "thought"},
     "models": {"errors", "ops", "ports", "repetition", "thought"},
     "intervals": set(),
-    "allocate": {"intervals"},
+    "allocate": {"errors", "intervals"},
     "bench": {
         "allocate",
         "errors",
@@ -72,7 +72,7 @@ KNOWS: dict[str, set[str]] = {
         "verifiers",
     },
     # a verifier may have a question answered as strategies do
-    "verifiers": {"errors", "intervals", "ops", "parse", "quoting", "strategies", "thought"},
+    "verifiers": {"allocate", "errors", "intervals", "ops", "parse", "quoting", "strategies", "thought"},
     "_dialect": set(),
     "sandbox": {"_dialect", "errors"},
     "_candidate": {"_dialect"},

@@ -20,6 +20,7 @@ from pondera import __version__, ledger
 from pondera.errors import BadInput, PonderaError
 from pondera.models.known import DEFAULT
 from pondera.terminal.benched import bench_app
+from pondera.terminal.calibrate import calibrate
 from pondera.terminal.given import AsJson, Calls, Parallel, Quiet, Rates, Seconds, Tokens, Trace, Usd, caps_of, question_of
 from pondera.terminal.recorded import allowance, complete, on_disk, reused, rows_of
 from pondera.terminal.text import INTERRUPTED, console, emit, hush, safe
@@ -35,6 +36,7 @@ models_app = typer.Typer(help="The models that Pondera knows by name, and which 
 app.add_typer(models_app, name="models")
 app.add_typer(verifier_app, name="verifier")
 app.add_typer(bench_app, name="bench")
+app.command("calibrate", epilog="Example:  pondera calibrate --data gsm8k_train.jsonl --out mine.json")(calibrate)
 
 
 @app.callback(invoke_without_command=True)

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pondera import parse, sandbox, unit_tests
+from pondera.allocate import table as tables
 from pondera.errors import BadInput
 from pondera.events import Watch
 from pondera.ledger import Ledger
@@ -22,6 +23,7 @@ from pondera.plain import question_from_json
 from pondera.ports import Model
 from pondera.runtime import Run
 from pondera.strategies import strategy as parse_strategy
+from pondera.strategies.auto import judge
 from pondera.thought import Answer, Budget, Kind, Price, Question
 from pondera.verifiers import VERIFIERS
 from pondera.verifiers.keys import keys
@@ -95,13 +97,24 @@ class Plan:
         return {name: value for name in self.__slots__ if (value := getattr(self, name))}
 
     def strategy_of(self) -> Strategy:
-        """The strategy; a verifier that is named judges where the strategy's own arguments do not say who does."""
-        return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}))
+        """The strategy; a verifier that is named judges where the strategy's own arguments do not say who does.
+
+        One that goes by a calibrated table goes by that of its model, where there is one. Raises BadInput for a table of another model.
+        """
+        name = tables.name_of(self.model)
+        own = {"table": name} if name in tables.shipped() else {}
+        made = parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}), **own)
+        table = getattr(made, "keywords", {}).get("table", "")
+        if table not in ("", "none") and (known := tables.load(table).model) != name:
+            raise BadInput(f"The table {table} was calibrated for {known}, not for {name}: give {name} its own, by `pondera calibrate`.")
+        return made
 
     def verifiers_of(self) -> dict[str, Any]:
         """Those that have names, and those that this plan calls with arguments of their own; a search counts "votes" itself."""
-        bound = getattr(self.strategy_of(), "keywords", {}).get("by", "")
-        called = {text: parse.call(text, VERIFIERS, "verifier")() for text in (self.verifier, bound) if text not in ("", "votes")}
+        given = getattr(self.strategy_of(), "keywords", {})
+        bound, table = given.get("by", ""), given.get("table", "")
+        tabled = judge(table) if table not in ("", "none") and tables.load(table).verifier else ""
+        called = {text: parse.call(text, VERIFIERS, "verifier")() for text in (self.verifier, bound, tabled) if text not in ("", "votes")}
         return {name: make() for name, make in VERIFIERS.items()} | called
 
     def roles(self) -> dict[str, str]:

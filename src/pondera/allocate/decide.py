@@ -15,12 +15,13 @@ KS = (1, 2, 4, 8, 16, 32)
 @dataclass(frozen=True, slots=True)
 class Pool:
     """One question's samples so far: the kind, the answer and the score (a chance, None: no opinion) of those that came to something, and
-    how many of each kind were asked for."""
+    how many of each kind were asked for. `middle` are the log odds of a score that says nothing."""
 
     kinds: Sequence[int]
     keys: Sequence[str | None]
     scores: Sequence[float | None]
     asked: Sequence[int]
+    middle: float = 0.0
 
     @property
     def answers(self) -> list[str]:
@@ -32,7 +33,7 @@ class Pool:
         for kind, key, score in zip(self.kinds, self.keys, self.scores, strict=True):
             if key is not None:
                 votes[0, kind, column[key]] += 1
-                evidence[0, column[key]] += 0.0 if score is None else float(log_odds(score))
+                evidence[0, column[key]] += 0.0 if score is None else float(log_odds(score, self.middle))
         return Seen(votes, np.array([self.asked]) - votes.sum(axis=2), evidence / np.maximum(votes.sum(axis=1), 1.0))
 
     def best(self, belief: Belief) -> tuple[str | None, float]:

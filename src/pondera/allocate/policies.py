@@ -31,7 +31,8 @@ class Deck:
     """One question's samples. `options` numbers their answers (-1: none) and `right[j]` says of answer j whether it is right.
 
     `kind` numbers how each was asked for; `tokens` are what it cost. `trust` is what its model thinks of it, from 0 to 1, and `evidence`
-    what a verifier thinks of it alone, in log odds. All but `right` are of shape [n].
+    what a verifier thinks of it alone, in log odds. All but `right` are of shape [n]. `opening` are the tokens of each kind's prompt, which
+    are paid with its first sample.
     """
 
     options: Ints
@@ -40,6 +41,7 @@ class Deck:
     tokens: Floats
     trust: Floats
     evidence: Floats
+    opening: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, keys: Sequence[str | None], right: Sequence[bool], tokens: Sequence[float] | None = None) -> Deck:
@@ -53,6 +55,15 @@ class Deck:
     def votes(self, weights: Floats | None = None) -> resample.Votes:
         return resample.Votes(self.options, self.right, self.trust, weights)
 
+    def paid(self, orders: Ints) -> Floats:
+        """Tokens up to each place of each order, prompts with them. Shape [m, n]."""
+        cost = self.tokens[orders]
+        for kind, prompt in enumerate(self.opening):
+            own = self.kind[orders] == kind
+            some = np.flatnonzero(own.any(axis=1))
+            cost[some, own[some].argmax(axis=1)] += prompt
+        return np.cumsum(cost, axis=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -65,7 +76,7 @@ class Told:
 
 def _stopped(deck: Deck, orders: Ints, won: Floats, at: Sequence[Ints]) -> Told:
     """Of stops after the sample `at[s]` of each order, for each setting s; `won` is whether the choice is right there. Shape [m, n]."""
-    rows, spent = np.arange(len(orders)), np.cumsum(deck.tokens[orders], axis=1)
+    rows, spent = np.arange(len(orders)), deck.paid(orders)
     told = [[won[rows, end].mean(), end.mean() + 1, spent[rows, end].mean()] for end in at]
     return Told(*(np.array([one[i] for one in told]) for i in range(3)))
 
@@ -146,41 +157,73 @@ class Mind:
         return np.array([self.known[name] for name in names])
 
 
-def worth(deck: Deck, orders: Ints, prices: Sequence[float], most: int, mind: Mind, together: float = 0.0) -> Told:
-    """By the posterior: `prices` are those of a token, where a right answer is worth 1.
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How `worth` ended in each order: the chance that its choice is right and the one that it gave that choice, samples of each kind and
+    tokens, and the chance that it gave its choice after its first round. Shapes [m], [m], [m, kinds], [m] and [m]."""
+
+    right: Floats
+    chance: Floats
+    hands: Ints
+    tokens: Floats
+    first: Floats
+
+
+def worth(
+    deck: Deck, orders: Ints, prices: Sequence[float], most: int, mind: Mind, together: float = 0.0, costs: Sequence[float] = ()
+) -> Told:
+    """By the posterior: `prices` are those of a token, where a right answer is worth 1. See :func:`ends`."""
+    told = [ends(deck, orders, price, most, mind, together, costs) for price in prices]
+    means = [(one.right.mean(), one.hands.sum(axis=1).mean(), one.tokens.mean()) for one in told]
+    return Told(*(np.array([one[i] for one in means]) for i in range(3)))
+
+
+def ends(
+    deck: Deck, orders: Ints, price: float, most: int, mind: Mind, together: float = 0.0, costs: Sequence[float] = (), kinds: int = 0
+) -> Ends:
+    """By the posterior, at one price.
 
     A kind's next samples are those of its own that come next in the order, at most `most` of all; they are drawn one by one, or the share
-    `together` of the number that pays best side by side.
+    `together` of the number that pays best side by side. What one costs is expected to be as many tokens as those so far had in the mean,
+    `costs[kind]` among them (the deck's own mean where they are not given). `hands` has a column for each of `kinds`, or of the deck's.
     """
-    told = [_worth(deck, orders, price, most, mind, together) for price in prices]
-    return Told(*(np.array([one[i] for one in told]) for i in range(3)))
-
-
-def _worth(deck: Deck, orders: Ints, price: float, most: int, mind: Mind, together: float) -> tuple[float, float, float]:
-    kinds, rows = np.unique(deck.kind), np.arange(len(orders))
-    queues = [np.array([row[deck.kind[row] == kind] for row in orders]) for kind in kinds]
+    own, rows = np.unique(deck.kind), np.arange(len(orders))
+    queues = [np.array([row[deck.kind[row] == kind] for row in orders]) for kind in own]
     spent = [np.cumsum(np.pad(deck.tokens[queue], ((0, 0), (1, 0))), axis=1) for queue in queues]
-    costs = np.array([deck.tokens[deck.kind == kind].mean() for kind in kinds])[:, None] * price * np.array(KS)
-    hands = np.zeros((len(orders), len(kinds)), dtype=np.int64)
+    usual = np.array([costs[kind] if costs else deck.tokens[deck.kind == kind].mean() for kind in own])
+    hands, first = np.zeros((len(orders), len(own)), dtype=np.int64), np.full(len(orders), np.nan)
     going = rows
     while len(going):
-        gain = mind.gains(_dealt(deck, [queue[going] for queue in queues], hands[going]))
-        drawn = hands[going].sum(axis=1)
-        left = np.minimum(np.array([queue.shape[1] for queue in queues]) - hands[going], most - drawn[:, None])
-        net = np.where(np.array(KS) <= left[:, :, None], gain - costs, -np.inf).reshape(len(going), -1)
+        seen, held = dealt(deck, [queue[going] for queue in queues], hands[going]), hands[going]
+        drawn = held.sum(axis=1)
+        begun = (drawn > 0) & np.isnan(first[going])
+        first[going[begun]] = chances(mind.belief, seen).max(axis=1, initial=0.0)[begun]
+        each = (usual + np.stack([paid[going, held[:, a]] for a, paid in enumerate(spent)], axis=1)) / (held + 1)
+        left = np.minimum(np.array([queue.shape[1] for queue in queues]) - held, most - drawn[:, None])
+        net = mind.gains(seen) - price * each[:, :, None] * np.array(KS)
+        net = np.where(np.array(KS) <= left[:, :, None], net, -np.inf).reshape(len(going), -1)
         best, net = net.argmax(axis=1), net.max(axis=1)
         more = np.isfinite(net) & ((net > 0) | (drawn == 0))  # an answer is owed
         kind, k = best // len(KS), np.array(KS)[best % len(KS)]
         hands[going[more], kind[more]] += np.maximum(1, np.ceil(together * k[more]).astype(np.int64))
         going = going[more]
-    held = chances(mind.belief, _dealt(deck, queues, hands))
-    top = (held == held.max(axis=1, keepdims=True, initial=0.0)) & (held > 0)
-    right = (top & deck.right).sum(axis=1) / np.maximum(top.sum(axis=1), 1)
-    paid = sum(row[rows, hands[:, a]] for a, row in enumerate(spent))
-    return float(right.mean()), float(hands.sum(axis=1).mean()), float(np.mean(paid))
+    right, chance = choice(mind.belief, deck, dealt(deck, queues, hands))
+    tokens = sum(paid[rows, hands[:, a]] for a, paid in enumerate(spent))
+    tokens = tokens + sum((hands[:, a] > 0) * deck.opening[kind] for a, kind in enumerate(own) if kind < len(deck.opening))
+    whole = np.zeros((len(orders), max(kinds, len(own))), dtype=np.int64)
+    whole[:, own if kinds else np.arange(len(own))] = hands
+    return Ends(right, chance, whole, tokens, np.nan_to_num(first))
 
 
-def _dealt(deck: Deck, queues: Sequence[Ints], hands: Ints) -> Seen:
+def choice(belief: Belief, deck: Deck, seen: Seen) -> tuple[Floats, Floats]:
+    """The chance that the likeliest answer is right (equals each as often), and the one that the belief gives it. Shapes [m]."""
+    held = chances(belief, seen)
+    chance = held.max(axis=1, initial=0.0)
+    top = (held == chance[:, None]) & (held > 0)
+    return (top & deck.right).sum(axis=1) / np.maximum(top.sum(axis=1), 1), chance
+
+
+def dealt(deck: Deck, queues: Sequence[Ints], hands: Ints) -> Seen:
     """What is seen of the first `hands[row, kind]` samples of each kind."""
     answers = len(deck.right)
     votes, silent = np.zeros((len(hands), len(queues), answers)), np.zeros((len(hands), len(queues)))

@@ -19,7 +19,7 @@ from pondera.bench.grading import SURE
 from pondera.verifiers.fit import Pool as Labelled
 from pondera.verifiers.fit import fit
 from pondera.verifiers.learned import Fit
-from pondera.verifiers.signals import ALONE, NAMES
+from pondera.verifiers.signals import ALONE, NAMES, by_themselves
 
 KINDS = ("chains", "programs")
 
@@ -29,8 +29,7 @@ def alone(one: Mapping[str, Any]) -> Floats:
     told = np.full(len(NAMES), np.nan)
     if len(some := one.get("signals", ())) == len(told[ALONE]):
         told[ALONE] = [np.nan if value is None else value for value in some]
-    told[[i for i, name in enumerate(NAMES) if name.endswith("beside others")]] = np.nan
-    return told
+    return by_themselves(told[None])[0]
 
 
 def own(results: Iterable[Result], card: Mapping[str, Any] | None = None) -> Fit:
@@ -58,11 +57,14 @@ def deck(pool: Sequence[Mapping[str, Any]], judge: Fit | None = None) -> Deck:
         chance = judge.chance(np.array([alone(one) for one in pool]))
         known = np.array([bool(one.get("signals")) and one["key"] is not None for one in pool])
         evidence = np.where(known, log_odds(chance, judge.bias), 0.0)
+    kind = np.array([int(one["program"]) for one in pool], dtype=np.int64)
+    prompt = np.array([one["prompt"] for one in pool], dtype=float)
     return Deck(
         options=votes.options,
         right=votes.right,
-        kind=np.array([int(one["program"]) for one in pool], dtype=np.int64),
+        kind=kind,
         tokens=np.array([one["tokens"] for one in pool], dtype=float),
         trust=trust,
         evidence=evidence,
+        opening=tuple(float(prompt[kind == one].mean()) if (kind == one).any() else 0.0 for one in range(len(KINDS))),
     )

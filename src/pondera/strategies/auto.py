@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pondera.errors import BRANCH_ERRORS, BadInput, BranchesFailed, PonderaError, Unaffordable
@@ -24,10 +25,13 @@ from pondera.strategies.vote import surest
 from pondera.thought import Thought
 
 if TYPE_CHECKING:
-    from pondera.allocate.decide import Choice
+    from pondera.allocate.decide import Choice, Pool
+    from pondera.allocate.posterior import Belief
+    from pondera.allocate.table import Table
 
 WORTH = {"low": 4_000.0, "medium": 16_000.0, "high": 64_000.0, "max": 1e9}  # tokens that a right answer is worth
 SORTS = {"chains": (chains, 250.0), "programs": (programs, 120.0)}  # and the tokens of one, before any was seen
+FIRST = 8  # samples at most of a first round
 OWED = 8  # samples that may come to nothing before a question is given up, whatever it is worth
 
 
@@ -38,31 +42,28 @@ async def auto(
     worth: float = 0.0,
     most: int = 64,
     by: str = "",
+    table: str = "",
     temperature: float = 0.6,
     max_tokens: int = 512,
 ) -> Thought:
     """As many chains and programs as the question needs and the answer is worth; the likeliest answer.
 
-    `worth` is what a right answer is worth in tokens, or `effort` says it in a word: "low", "medium", "high" or "max". At `most` samples
-    it ends. The verifier `by` judges each sample by itself, its score being the chance that it is right.
+    `worth` is what a right answer is worth in tokens, or `effort` says it in a word: "low", "medium", "high" or "max", which are points on
+    the model's own returns curve where there is a calibrated `table` of it (a model's name, or a file of `pondera calibrate`; "none" for
+    none). At `most` samples it ends. The verifier `by`, else the table's, judges each sample by itself: the chance that it is right.
 
     Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
-    from pondera.allocate.decide import Pool, decide  # which load numpy
-    from pondera.allocate.posterior import Belief
-
-    if effort not in WORTH or not worth >= 0 or most < 1:
-        raise BadInput(f"effort={effort!r}, worth={worth}, most={most}: an effort is one of {', '.join(WORTH)}; the others are above 0.")
-    belief, value, rng = Belief(), worth or WORTH[effort], await Rng()
-    pool, nodes = Pool((), (), (), [0] * len(SORTS)), list[Thought]()
+    guide, rng = Guide.of(table, effort, worth, most, by), await Rng()
+    pool, nodes = guide.pool(), list[Thought]()
     lost: PonderaError = BranchesFailed("No sample came to anything.")
     begun, chosen = (await Left()).seconds, root
     while True:
-        price, left = costs(nodes, pool.kinds), (await Left()).seconds
+        price, left = costs(nodes, pool.kinds, guide.costs), (await Left()).seconds
         room = min(most - sum(pool.asked), in_time(nodes, begun, left, max(price)))
-        choice = decide(belief, pool, value, price, room, rng.getrandbits(63))
+        choice = guide.decide(pool, price, room, rng.getrandbits(63))
         if nodes:
-            await Offer(chosen, pool.best(belief)[1], told(choice, value))
+            await Offer(chosen, pool.best(guide.belief)[1], guide.told(choice, pool))
         owed = not nodes and sum(pool.asked) < OWED
         if choice is None or not (choice.pays or owed):
             break
@@ -77,21 +78,76 @@ async def auto(
             lost = error
         nodes += grown
         asked = [count + n * (kind == choice.kind) for kind, count in enumerate(pool.asked)]
-        scores = await Score(tuple(nodes), by) if by and nodes else [None] * len(nodes)
+        scores = await Score(tuple(nodes), guide.by) if guide.by and nodes else [None] * len(nodes)
         keys = await Key(tuple(nodes)) if nodes else []
-        pool = Pool([*pool.kinds, *[choice.kind] * len(grown)], keys, scores, asked)
-        key = pool.best(belief)[0]
+        pool = guide.pool([*pool.kinds, *[choice.kind] * len(grown)], keys, scores, asked)
+        key = pool.best(guide.belief)[0]
         chosen = surest([node for node, own in zip(nodes, keys, strict=True) if own == key]) if nodes else root
     if not nodes:
         raise lost
     return chosen
 
 
-def costs(nodes: Sequence[Thought], kinds: Sequence[int]) -> list[float]:
-    """Tokens of one more sample of each sort: the mean of those so far, what was expected being one of them."""
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """What a run goes by: the belief, what a right answer is worth and a sample of each sort costs, in tokens, and who judges samples."""
+
+    belief: Belief
+    worth: float
+    costs: Sequence[float]
+    by: str = ""
+    middle: float = 0.0
+    table: Table | None = None
+
+    @classmethod
+    def of(cls, table: str, effort: str, worth: float, most: int, by: str) -> Guide:
+        """Raises BadInput for what cannot be used."""
+        from pondera.allocate.posterior import Belief  # which loads numpy
+        from pondera.allocate.table import load
+
+        if effort not in WORTH or not worth >= 0 or most < 1:
+            raise BadInput(f"effort={effort!r}, worth={worth}, most={most}: an effort is one of {', '.join(WORTH)}; the others are above 0.")
+        if table in ("", "none"):
+            return cls(Belief(), worth or WORTH[effort], [expected for _, expected in SORTS.values()], by)
+        known = load(table)
+        usual, value = [known.costs[sort] for sort in SORTS], worth or known.efforts[effort]
+        if by or not known.verifier:
+            return cls(known.belief, value, usual, by, 0.0, known)
+        return cls(known.belief, value, usual, judge(table), known.middle, known)
+
+    def pool(
+        self,
+        kinds: Sequence[int] = (),
+        keys: Sequence[str | None] = (),
+        scores: Sequence[float | None] = (),
+        asked: Sequence[int] = (0,) * len(SORTS),
+    ) -> Pool:
+        from pondera.allocate.decide import Pool
+
+        return Pool(kinds, keys, scores, asked, self.middle)
+
+    def decide(self, pool: Pool, price: Sequence[float], room: int, seed: int) -> Choice | None:
+        from pondera.allocate.decide import decide
+
+        return decide(self.belief, pool, self.worth, price, room, seed)
+
+    def told(self, choice: Choice | None, pool: Pool) -> str:
+        """What is done next and why, in words; after the first round also what the whole is expected to cost, where a table knows."""
+        expected = self.table.expected(self.worth, pool.best(self.belief)[1]) if self.table and sum(pool.asked) <= FIRST else None
+        more = f"; {expected[1]:,.0f} tokens in all are likely, {expected[0]:,.0f} to {expected[2]:,.0f}" if expected else ""
+        return told(choice, self.worth) + more
+
+
+def judge(table: str) -> str:
+    """The name of the verifier of samples alone that a table holds."""
+    return f"alone(table={table!r})"
+
+
+def costs(nodes: Sequence[Thought], kinds: Sequence[int], usual: Sequence[float]) -> list[float]:
+    """Tokens of one more sample of each sort: the mean of those so far, what is usual being one of them."""
     spent = [sum(step.tokens for step in node.path) for node in nodes]
     each = [[tokens for tokens, own in zip(spent, kinds, strict=True) if own == kind] for kind in range(len(SORTS))]
-    return [(sum(some) + expected) / (len(some) + 1) for some, (_, expected) in zip(each, SORTS.values(), strict=True)]
+    return [(sum(some) + expected) / (len(some) + 1) for some, expected in zip(each, usual, strict=True)]
 
 
 def in_time(nodes: Sequence[Thought], begun: float, left: float, price: float) -> int:

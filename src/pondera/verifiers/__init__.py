@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from pondera import parse
+from pondera.verifiers.alone import alone
 from pondera.verifiers.code import code
 from pondera.verifiers.combine import logistic, mean, product, weighted
 from pondera.verifiers.confidence import confidence, lowest, tail
@@ -21,7 +22,7 @@ from pondera.verifiers.second import second
 
 __all__ = ["VERIFIERS", "confidence", "judge", "lowest", "of_pools", "tail"]
 
-_OURS = (code, confidence, judge, learned, logistic, lowest, mean, pairwise, product, reward, second, tail, weighted)
+_OURS = (alone, code, confidence, judge, learned, logistic, lowest, mean, pairwise, product, reward, second, tail, weighted)
 VERIFIERS = parse.registry({"math": equals} | {function.__name__: function for function in _OURS}, "pondera.verifiers")
 
 

@@ -70,6 +70,7 @@ NAMES = (
 )
 _PROGRAM, _SURE, _LENGTH = (NAMES.index(name) for name in ("program", "sure", "length"))
 ALONE = slice(_PROGRAM, None)  # the columns that a sample has alone, save where it stands beside others
+_BESIDE = [i for i, name in enumerate(NAMES) if i < _PROGRAM or name.endswith("beside others")]
 
 
 def signals(nodes: Sequence[Thought], keys: Sequence[str | None]) -> list[list[float]]:
@@ -80,6 +81,13 @@ def signals(nodes: Sequence[Thought], keys: Sequence[str | None]) -> list[list[f
     rows = np.array([[NAN] * ALONE.start + [*_tokens(node), *_text(node, key, asked)] for node, key in zip(nodes, keys, strict=True)])
     options = np.array([-1 if key is None else numbered[key] for key in keys])
     told: list[list[float]] = beside(rows[None], options[None])[0].tolist()
+    return told
+
+
+def by_themselves(rows: Floats) -> Floats:
+    """The rows without what samples are beside each other: NaN there. Shape [samples, NAMES], as `rows`."""
+    told = np.array(rows, dtype=float)
+    told[:, _BESIDE] = NAN
     return told
 
 

@@ -1,0 +1,251 @@
+"""`auto` beside every way to decide on one bank: accuracy against tokens, prompts with them, on the same orders of the same samples.
+
+    python benchmarks/fronts.py coder.db --table qwen2.5-coder-0.5b --problems 100 --picture fronts.png
+
+The first `--problems` of every task of the bank's strategies that only choose, one model's. Fixed votes (self-consistency), best-of-N and the
+weighted vote by the verifier that was recorded, CISC, DeepConf (offline), Adaptive-Consistency and ESC are compared with the stopping rule of
+`auto` under a calibrated table. For each baseline's settings it says with how many tokens `auto` is as right, and the difference at equal
+tokens, paired by question. Then how well its chances and its spend were expected; its regret beside an oracle that knows each question's curve; all
+questions under one budget beside an equal split; and, with `--large`, the larger model's one chain at equal operations, by fifths of difficulty.
+No model is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pondera.allocate import policies
+from pondera.allocate.paired import paired
+from pondera.allocate.policies import Deck, Ends, Mind
+from pondera.allocate.portfolio import equal, together
+from pondera.allocate.resample import Floats, Ints
+from pondera.allocate.table import SORTS, Table, load
+from pondera.bench.bank import FIFTHS, bank, draws
+from pondera.bench.calibrate import TOGETHER
+from pondera.bench.decks import decks
+from pondera.bench.file import Bench, Result
+from pondera.bench.grading import SURE
+from pondera.models.known import KNOWN
+from pondera.verifiers.alone import fit_of
+from pondera.verifiers.calibration import ece
+
+NS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
+THRESHOLDS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)
+WINDOWS = (2, 3, 4, 5, 8)
+WORTHS = tuple(float(x) for x in np.geomspace(60, 2e6, 28))
+OURS = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A policy's settings: right and tokens of each question. Shapes [questions, settings]."""
+
+    right: Floats
+    tokens: Floats
+
+    @classmethod
+    def of(cls, told: Sequence[tuple[Floats, Floats]]) -> Way:
+        return cls(np.array([right for right, _ in told]), np.array([tokens for _, tokens in told]))
+
+    def at(self, tokens: float) -> Floats:
+        """Each question's chance at so many tokens in the mean, between two settings."""
+        mean = self.tokens.mean(axis=0)
+        order = np.argsort(mean)
+        return np.array([np.interp(tokens, mean[order], row[order]) for row in self.right])
+
+    def needs(self, right: float) -> float:
+        """The fewest tokens in the mean at which so many are right; infinite where none do."""
+        mean, good = self.tokens.mean(axis=0), self.right.mean(axis=0)
+        order = np.argsort(mean)
+        grid = np.linspace(mean.min(), mean.max(), 2000)
+        reached = np.interp(grid, mean[order], np.maximum.accumulate(good[order])) >= right - 1e-12
+        return float(grid[reached.argmax()]) if reached.any() else float("inf")
+
+
+def banks(path: Path, model: str, problems: int, tasks: Sequence[str]) -> list[tuple[str, list[Result], Way, Way]]:
+    """Each task's results, and the recorded verifier's best-of-k and weighted vote."""
+    found = []
+    with Bench(path, new=False) as bench:
+        for cell in bench.cells():
+            if draws(cell) is None or cell.plan.model != model or (tasks and cell.task not in tasks):
+                continue
+            results = [one for one in bench.results(cell) if one.state == "done" and one.pool][:problems]
+            whole = bank(cell, results)
+            assert whole is not None
+            opened = np.array([[sum(one.opening)] for one in decks(results)])
+            curves = [next((c for name, c in whole.curves.items() if name.startswith(start)), None) for start in ("best-of-k by l", "weighted")]
+            best, vote = (Way(c.right, c.tokens + opened) if c else Way(np.empty((0, 0)), np.empty((0, 0))) for c in curves)
+            found.append((cell.task, results, best, vote))
+    return found
+
+
+def chains(path: Path, task: str, model: str) -> dict[str, Result]:
+    """The one answer of a larger model's `cot` to each problem, where the bank has it."""
+    with Bench(path, new=False) as bench:
+        cells = [cell for cell in bench.cells() if (cell.task, cell.plan.model, cell.plan.strategy) == (task, model, "cot")]
+        return {one.problem: one for cell in cells for one in bench.results(cell) if one.state == "done" and one.pool}
+
+
+def ways(some: list[Deck], table: Table, count: int) -> tuple[dict[str, Way], dict[float, list[Ends]]]:
+    """Every policy on some decks, and how `auto` ended at every worth."""
+    n = min(len(one.options) for one in some)
+    ns = [k for k in NS if k <= n]
+    orders = [np.random.default_rng((7, i)).permuted(np.tile(np.arange(n), (count, 1)), axis=1) for i in range(len(some))]
+    both = list(zip(some, orders, strict=True))
+    told = {
+        "self-consistency": [policies.fixed(deck, drawn, ns) for deck, drawn in both],
+        "CISC": [policies.cisc(deck, drawn, ns) for deck, drawn in both],
+        "DeepConf": [policies.deepconf(deck, drawn, ns) for deck, drawn in both],
+        "Adaptive-Consistency": [policies.adaptive(deck, drawn, THRESHOLDS, n) for deck, drawn in both],
+        "ESC": [policies.early(deck, drawn, [w for w in WINDOWS if w <= n], n) for deck, drawn in both],
+    }
+    found = {name: Way.of([(one.right, one.tokens) for one in each]) for name, each in told.items()}
+    mind, costs = Mind(table.belief, np.random.default_rng(0)), tuple(table.costs.values())
+    ended = {w: [policies.ends(deck, drawn, 1 / w, n, mind, TOGETHER, costs, len(SORTS)) for deck, drawn in both] for w in WORTHS}
+    right, tokens = (np.array([[part(one).mean() for one in ended[w]] for w in WORTHS]).T for part in (lambda e: e.right, lambda e: e.tokens))
+    return found | {OURS: Way(right, tokens)}, ended
+
+
+def show(title: str, told: dict[str, Way]) -> None:
+    ours = told[OURS]
+    print(f"\n### {title}: {len(ours.right)} questions\n\n| policy | tokens: right |\n| --- | --- |")
+    for name, way in told.items():
+        pairs = sorted(zip(way.tokens.mean(axis=0), way.right.mean(axis=0), strict=True))
+        print(f"| {name} | {', '.join(f'{x:,.0f}: {y:.1%}' for x, y in pairs)} |")
+    print("\n| baseline | tokens | right | auto is as right with | saves | auto at equal tokens | 95 % |\n| --- | --- | --- | --- | --- | --- | --- |")
+    for name, way in told.items():
+        if name == OURS:
+            continue
+        for i in dict.fromkeys([int(way.right.mean(axis=0).argmax()), way.right.shape[1] // 2, way.right.shape[1] // 4, way.right.shape[1] - 1]):
+            tokens, good = float(way.tokens[:, i].mean()), float(way.right[:, i].mean())
+            need, gap = ours.needs(good), paired(way.right[:, i], ours.at(tokens)).difference
+            times = f"{tokens / need:.1f} times" if np.isfinite(need) else "never"
+            print(f"| {name} | {tokens:,.0f} | {good:.1%} | {need:,.0f} | {times} | {gap.value:+.1%} | {gap.low:+.1%} to {gap.high:+.1%} |")
+
+
+def calibration(title: str, ended: dict[float, list[Ends]], table: Table) -> None:
+    """Predicted chance against outcome, and predicted spend against spent, at each effort."""
+    print(f"\n{title}: | effort | worth | tokens | right | expected | calibration error | spent within its 90 % interval |")
+    for effort, worth in table.efforts.items():
+        near = min(ended, key=lambda one: abs(np.log(one / worth)))
+        ends = ended[near]
+        chance, right, tokens, first = (np.concatenate([getattr(one, name) for one in ends]) for name in ("chance", "right", "tokens", "first"))
+        told = [table.expected(near, float(one)) for one in first]
+        inside = [spread[0] <= spent <= spread[2] for spread, spent in zip(told, tokens, strict=True) if spread]
+        error = ece(chance.tolist(), (right >= 0.5).tolist())
+        print(f"| {effort} | {near:,.0f} | {tokens.mean():,.0f} | {right.mean():.1%} | {chance.mean():.1%} | {error:.3f} | {np.mean(inside):.1%} |")
+
+
+def regret(title: str, some: list[Deck], ended: dict[float, list[Ends]], worths: Sequence[float], count: int) -> None:
+    """What an oracle gains that knows each question's curve and draws that many samples, as a share of a right answer's worth, by fifths."""
+    print(f"\n{title}, regret by fifths: | worth | {' | '.join(FIFTHS)} | all |")
+    n = min(len(one.options) for one in some)
+    ns = list(range(1, n + 1))
+    orders = [np.random.default_rng((7, i)).permuted(np.tile(np.arange(n), (count, 1)), axis=1) for i in range(len(some))]
+    curves = [policies.fixed(deck, drawn, ns) for deck, drawn in zip(some, orders, strict=True)]
+    fifths = parts(some)
+    for worth in worths:
+        near = min(ended, key=lambda one: abs(np.log(one / worth)))
+        best = np.array([(one.right - one.tokens / near).max() for one in curves])
+        ours = np.array([(one.right - one.tokens / near).mean() for one in ended[near]])
+        gap = best - ours
+        print(f"| {near:,.0f} | {' | '.join(f'{gap[where].mean():+.1%}' for where in fifths)} | {gap.mean():+.1%} |")
+
+
+def parts(some: Sequence[Deck]) -> list[Ints]:
+    """Questions by fifths of how many of their samples are right, the easiest first."""
+    rate = [-float(np.mean([option >= 0 and deck.right[option] for option in deck.options])) for deck in some]
+    return [np.asarray(where, dtype=np.int64) for where in np.array_split(np.argsort(rate, kind="stable"), len(FIFTHS))]
+
+
+def shared(title: str, some: list[Deck], table: Table, ways_of: dict[str, Way], count: int) -> None:
+    """One budget for all questions beside an equal split of it, and beside each question under one worth."""
+    print(f"\n{title}, one budget: | tokens a question | equal split | together | difference | 95 % | bound's gap, mean and most | auto alone |")
+    mind, costs = Mind(table.belief, np.random.default_rng(0)), tuple(table.costs.values())
+    for each in (300, 600, 1200, 2400):
+        ours, split, gaps = [], [], list[float]()
+        for seed in range(count):
+            orders = [np.random.default_rng((seed, i)).permutation(len(deck.options)) for i, deck in enumerate(some)]
+            told = together(some, orders, each * len(some), mind, costs)
+            ours.append(told.right)
+            split.append(equal(some, orders, each * len(some), mind).right)
+            gaps += told.gaps
+        a, b = np.mean(split, axis=0), np.mean(ours, axis=0)
+        gap, alone = paired(a, b).difference, float(ways_of[OURS].at(each).mean())
+        told_gap = f"{np.mean(gaps):.2%}, {max(gaps):.2%}"
+        print(f"| {each:,} | {a.mean():.1%} | {b.mean():.1%} | {gap.value:+.1%} | {gap.low:+.1%} to {gap.high:+.1%} | {told_gap} | {alone:.1%} |", flush=True)
+
+
+def against(title: str, some: list[Deck], ours: Way, names: list[str], large: dict[str, Result], model: str, small: str) -> None:
+    """The larger model's one answer and `auto` at equal operations, 2 x parameters x tokens, by fifths of difficulty."""
+    both = [i for i, name in enumerate(names) if name in large]
+    if not both:
+        return
+    ratio = KNOWN[model].parameters / KNOWN[small].parameters
+    chain = np.array([float(large[names[i]].pool[0]["score"] >= SURE) for i in both])
+    tokens = float(np.mean([large[names[i]].pool[0]["tokens"] + large[names[i]].pool[0]["prompt"] for i in both]))
+    mine = Way(ours.right[both], ours.tokens[both]).at(ratio * tokens)
+    print(f"\n{title}, {model}'s chain ({tokens:,.0f} tokens) and auto at as many operations ({ratio * tokens:,.0f} tokens): | fifth | chain | auto | difference | 95 % |")
+    for name, where in [*zip(FIFTHS, parts([some[i] for i in both]), strict=True), ("all", np.arange(len(both)))]:
+        gap = paired(chain[where], mine[where]).difference
+        print(f"| {name} | {chain[where].mean():.1%} | {mine[where].mean():.1%} | {gap.value:+.1%} | {gap.low:+.1%} to {gap.high:+.1%} |")
+
+
+def draw(path: Path, told: dict[str, Way]) -> None:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 6))
+    for name, way in told.items():
+        x, y = way.tokens.mean(axis=0), 100 * way.right.mean(axis=0)
+        order = np.argsort(x)
+        axes.plot(x[order], y[order], marker="o", markersize=3, linewidth=2.5 if name == OURS else 1.2, label=name, zorder=3 if name == OURS else 2)
+    axes.set(xscale="log", xlabel="tokens a question, prompts with them", ylabel="right, %")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", type=Path)
+    parser.add_argument("--table", required=True, help="a model whose table comes with Pondera, or a file of `pondera calibrate`")
+    parser.add_argument("--task", action="append", default=[], help="only this task; may be given again")
+    parser.add_argument("--problems", type=int, default=100)
+    parser.add_argument("--orders", type=int, default=16)
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--large", default="qwen2.5-coder-1.5b", help="the larger model, whose `cot` the bank has too")
+    given = parser.parse_args()
+    table = load(given.table)
+    judge = fit_of(given.table) if table.verifier else None
+    found: list[dict[str, Way]] = []
+    every: list[Deck] = []
+    ends: dict[float, list[Ends]] = {}
+    for task, results, best, vote in banks(given.bench, table.model, given.problems, given.task):
+        some = decks(results, judge)
+        told, ended = ways(some, table, given.orders)
+        told |= {f"{name} by the verifier": way for name, way in (("best-of-N", best), ("weighted vote", vote)) if way.right.size}
+        show(task, told)
+        calibration(task, ended, table)
+        regret(task, some, ended, list(table.efforts.values()), given.orders)
+        against(task, some, told[OURS], [one.problem for one in results], chains(given.bench, task, given.large), given.large, table.model)
+        found.append(told)
+        every += some
+        for worth, some in ended.items():
+            ends.setdefault(worth, []).extend(some)
+    names = [name for name in found[0] if all(name in part for part in found)]
+    mixed = {name: Way(*(np.concatenate([getattr(part[name], one) for part in found]) for one in ("right", "tokens"))) for name in names}
+    show("the mix", mixed)
+    calibration("the mix", ends, table)
+    regret("the mix", every, ends, list(table.efforts.values()), given.orders)
+    shared("the mix", every, table, mixed, 2)
+    if given.picture:
+        draw(given.picture, mixed)
+
+
+if __name__ == "__main__":
+    main()

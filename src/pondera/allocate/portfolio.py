@@ -1,0 +1,137 @@
+r"""Many questions, one budget: to whom the next tokens go (Damani et al. 2024, arXiv 2410.04707).
+
+Each question offers some amounts of more thinking, at a price and an expected gain each, and takes at most one of them: a multiple-choice
+knapsack. Of every question the offers on the upper hull of gain over price are kept (Sinha and Zoltners 1979); its steps from one to the
+next gain less and less for their price, and all questions' steps are taken in the order of gain per token as long as they can be paid.
+Let the first step that cannot be paid be taken in part: that is the linear relaxation, no choice gains more, and what it gains above the
+choice made is the bound's gap. It is never more than that one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pondera.allocate import policies
+from pondera.allocate.policies import KS, Deck, Mind
+from pondera.allocate.resample import Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The offer that each question takes (-1: none), what all gain and cost together, and what no choice could gain more than."""
+
+    taken: Ints
+    gain: float
+    price: float
+    bound: float
+
+
+def share(gains: Floats, prices: Floats, total: float) -> Shared:
+    """The choice among offers under a total price. Shapes [questions, offers], both; an offer of infinite price cannot be taken."""
+    steps = [(*step, i) for i in range(len(gains)) for step in hull(gains[i], prices[i])]
+    steps.sort(key=lambda step: (-step[0], step[4], step[3]))
+    taken, gain, price, bound = np.full(len(gains), -1, dtype=np.int64), 0.0, 0.0, 0.0
+    shut: set[int] = set()  # a question's later steps follow its earlier ones
+    relaxed = total
+    for _, more, cost, offer, question in steps:
+        if relaxed > 0:
+            bound += more * min(1.0, relaxed / cost)
+            relaxed -= cost
+        if question in shut or price + cost > total:
+            shut.add(question)
+            continue
+        taken[question], gain, price = offer, gain + more, price + cost
+    return Shared(taken, gain, price, bound)
+
+
+def hull(gains: Floats, prices: Floats) -> list[tuple[float, float, float, int]]:
+    """The steps along the upper hull from nothing: gain per price, gain, price, and the offer that a step leads to, in falling order."""
+    order = [int(j) for j in np.argsort(prices, kind="stable") if np.isfinite(prices[j]) and gains[j] > 0]
+    path: list[tuple[float, float, int]] = [(0.0, 0.0, -1)]  # price, gain, offer
+    for j in order:
+        if gains[j] <= path[-1][1]:
+            continue
+        while len(path) > 1 and _steep(path[-2], path[-1]) <= _steep(path[-2], (prices[j], gains[j], j)):
+            path.pop()
+        path.append((float(prices[j]), float(gains[j]), j))
+    told = []
+    for low, high in zip(path, path[1:], strict=False):
+        told.append((_steep(low, high), high[1] - low[1], high[0] - low[0], high[2]))
+    return told
+
+
+def _steep(low: tuple[float, float, int], high: tuple[float, float, int]) -> float:
+    return (high[1] - low[1]) / max(high[0] - low[0], 1e-12)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What came of one budget for all: whether each question was answered right, its samples and tokens, and the bound's gap of each round, as
+    a share of what the round was expected to gain."""
+
+    right: Floats
+    samples: Floats
+    tokens: Floats
+    gaps: list[float]
+
+
+def together(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: Mind, costs: Sequence[float], part: float = 0.5) -> Spread:
+    """All questions at once, on recorded samples (`orders`: one order of each deck's, shape [n]): round after round the tokens that are left
+    are shared, and `part` of the samples that each question was given are drawn. `costs` are tokens of a sample of each kind."""
+    hands = [np.zeros(len(costs), dtype=np.int64) for _ in decks]
+    queues = [[order[deck.kind[order] == kind] for kind in range(len(costs))] for deck, order in zip(decks, orders, strict=True)]
+    offers = [_offers(deck, queue, hand, mind, costs) for deck, queue, hand in zip(decks, queues, hands, strict=True)]
+    spent, gaps, moved = np.zeros(len(decks)), list[float](), True
+    while moved:
+        made = share(np.array([gain for gain, _ in offers]), np.array([price for _, price in offers]), total - spent.sum())
+        gaps += [made.bound / made.gain - 1] if made.gain > 0 else []
+        moved = False
+        for i in np.flatnonzero(made.taken >= 0):
+            kind, k = divmod(int(made.taken[i]), len(KS))
+            n = max(1, int(np.ceil(part * KS[k])))
+            price = float(decks[i].tokens[queues[i][kind][hands[i][kind] : hands[i][kind] + n]].sum()) + _opening(decks[i], hands[i], kind)
+            if spent.sum() + price > total:
+                continue
+            hands[i][kind] += n
+            spent[i] += price
+            offers[i], moved = _offers(decks[i], queues[i], hands[i], mind, costs), True
+    right = np.array([_right(deck, queue, hand, mind) for deck, queue, hand in zip(decks, queues, hands, strict=True)])
+    return Spread(right, np.array([hand.sum() for hand in hands], dtype=float), spent, gaps)
+
+
+def _opening(deck: Deck, hand: Ints, kind: int) -> float:
+    """What the prompt of a kind costs, where it is to be read yet."""
+    return deck.opening[kind] if kind < len(deck.opening) and not hand[kind] else 0.0
+
+
+def _offers(deck: Deck, queue: Sequence[Ints], hand: Ints, mind: Mind, costs: Sequence[float]) -> tuple[Floats, Floats]:
+    """Gains and prices of k more samples of each kind, flat: as many offers for every question."""
+    gain = mind.gains(policies.dealt(deck, [one[None] for one in queue], hand[None]))[0]
+    drawn = [float(deck.tokens[one[:n]].sum()) for one, n in zip(queue, hand, strict=True)]
+    each = np.array([(cost + paid) / (n + 1) for cost, paid, n in zip(costs, drawn, hand, strict=True)])
+    price = each[:, None] * np.array(KS) + np.array([[_opening(deck, hand, kind)] for kind in range(len(costs))])
+    left = np.array([len(one) for one in queue]) - hand
+    price = np.where(np.array(KS) <= left[:, None], price, np.inf)
+    return gain.ravel(), price.ravel()
+
+
+def _right(deck: Deck, queue: Sequence[Ints], hand: Ints, mind: Mind) -> float:
+    seen = policies.dealt(deck, [one[None] for one in queue], hand[None])
+    return float(policies.choice(mind.belief, deck, seen)[0][0])
+
+
+def equal(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: Mind) -> Spread:
+    """An equal split of the same total: each question draws as they come until its own part is spent, and chooses in the same way."""
+    part = total / len(decks)
+    hands = [int((deck.paid(order[None])[0] <= part).sum()) for deck, order in zip(decks, orders, strict=True)]
+    kinds = 1 + max(int(deck.kind.max()) for deck in decks)
+    right, spent = [], []
+    for deck, order, n in zip(decks, orders, hands, strict=True):
+        queue = [order[deck.kind[order] == kind] for kind in range(kinds)]
+        hand = np.array([int((deck.kind[order[:n]] == kind).sum()) for kind in range(kinds)])
+        right.append(_right(deck, queue, hand, mind))
+        spent.append(float(deck.paid(order[None])[0][n - 1]) if n else 0.0)
+    return Spread(np.array(right), np.array(hands, dtype=float), np.array(spent), [])

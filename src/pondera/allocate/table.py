@@ -1,0 +1,164 @@
+"""The calibrated table of a model: what `pondera calibrate` learned of it on questions whose answers are known, as one readable file.
+
+It holds the belief of :mod:`pondera.allocate.posterior`, what a sample of each sort costs, what a verifier makes of the signals that a
+sample has alone, and what came of thinking on questions that were held out: the returns curve, the efforts that are points on it, and for
+each worth of a right answer and each bin of difficulty (the chance after the first round) how many samples of which sort were drawn and
+what they cost. A card says what it was made from. Nothing in the file is run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pondera.allocate.posterior import Belief
+from pondera.errors import BadInput
+
+VERSION = 1
+EFFORTS = ("low", "medium", "high", "max")
+SORTS = ("chains", "programs")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """Held-out questions, where a right answer was worth so many tokens: the share that is right, samples and tokens a question."""
+
+    worth: float
+    right: float
+    samples: float
+    tokens: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Those of them whose first round ended with a chance from `low` to `high`: their share, the mean number of samples of each sort, the 5th,
+    50th and 95th percentile of tokens (prompts with them), and the share that is right."""
+
+    worth: float
+    low: float
+    high: float
+    share: float
+    chains: float
+    programs: float
+    tokens: tuple[float, float, float]
+    right: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What is known of a model. `costs` are tokens of a sample by sort, `efforts` tokens that a right answer is worth, `verifier` the body of
+    a fitted verifier of samples alone (empty: none was found that helps)."""
+
+    model: str
+    belief: Belief
+    costs: Mapping[str, float]
+    efforts: Mapping[str, float]
+    curve: tuple[Point, ...] = ()
+    rows: tuple[Row, ...] = ()
+    verifier: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def middle(self) -> float:
+        """The log odds of a sample of which the verifier knows nothing."""
+        return float(self.verifier.get("bias", 0.0))
+
+    def expected(self, worth: float, chance: float) -> tuple[float, float, float] | None:
+        """The 5th, 50th and 95th percentile of tokens that a question comes to after such a first round; None where that is not known."""
+        if not self.rows:
+            return None
+        near = min({row.worth for row in self.rows}, key=lambda one: abs(math.log(one / worth)))
+        return next((row.tokens for row in self.rows if row.worth == near and row.low <= chance <= row.high), None)
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, a point, a row, a signal a line."""
+        body: dict[str, Any] = {"version": VERSION, "card": {"model": self.model, **self.card}, "efforts": self.efforts, "costs": self.costs}
+        body |= {"belief": asdict(self.belief)}
+        lists = {"curve": [asdict(one) for one in self.curve], "rows": [asdict(one) for one in self.rows]}
+        told = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in body.items()]
+        told += [f"{json.dumps(name)}: {_lines(some)}" for name, some in lists.items()]
+        if self.verifier:
+            head = {name: value for name, value in self.verifier.items() if name != "signals"}
+            inner = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
+            told += ['"verifier": {' + ", ".join(inner) + f', "signals": {_lines(self.verifier["signals"])}' + "}"]
+        path.write_text("{\n" + ",\n".join(told) + "\n}\n", encoding="utf-8")
+
+
+def _lines(some: Sequence[Any]) -> str:
+    return "[" + ",".join(f"\n  {json.dumps(one)}" for one in some) + "\n]"
+
+
+def read(text: str, name: str) -> Table:
+    """A table from its file's text. Raises BadInput where it is none, or one of another version."""
+    try:
+        body = json.loads(text)
+        if body["version"] != VERSION:
+            raise BadInput(f"{name} was made by another version of Pondera: calibrate anew, as in pondera calibrate --out {name}.")
+        card, belief = dict(body["card"]), _made(Belief, body["belief"])
+        told = Table(
+            model=str(card.pop("model")),
+            belief=belief,
+            costs={sort: float(body["costs"][sort]) for sort in SORTS},
+            efforts={effort: float(body["efforts"][effort]) for effort in EFFORTS},
+            curve=tuple(_made(Point, one) for one in body["curve"]),
+            rows=tuple(_made(Row, one) for one in body["rows"]),
+            verifier=body.get("verifier", {}),
+            card=card,
+        )
+        numbers = [*told.costs.values(), *told.efforts.values(), *belief.thetas, *belief.odds, belief.discount, belief.kin, *belief.silence]
+        whole = min(numbers) > 0 and belief.discount < 1 and len(belief.thetas) == len(belief.odds)
+        whole = whole and all(map(math.isfinite, [*numbers, belief.share, belief.evidence, belief.kinds, belief.none]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise BadInput(f"{name} holds no calibrated table: give a file that `pondera calibrate` wrote.")
+    return told
+
+
+def _made(sort: type[T], body: Mapping[str, Any]) -> T:
+    """A dataclass of numbers and tuples of them. Raises TypeError for anything else."""
+    names = {one.name for one in fields(sort)}  # type: ignore[arg-type]
+    values = {name: tuple(map(float, value)) if isinstance(value, list) else float(value) for name, value in body.items()}
+    if set(values) != names:
+        raise TypeError
+    return sort(**values)
+
+
+def name_of(model: str) -> str:
+    """How a model is known to its table: without its address, folder and ending."""
+    return Path(model.partition("@")[0]).name.removesuffix(".gguf")
+
+
+@cache
+def shipped() -> tuple[str, ...]:
+    """The models whose tables come with Pondera."""
+    return tuple(sorted(file.name.removesuffix(".json") for file in _folder().iterdir() if file.name.endswith(".json")))
+
+
+def _folder() -> Any:
+    return resources.files("pondera.allocate") / "tables"
+
+
+@cache
+def _shipped(name: str) -> Table:
+    return read((_folder() / f"{name}.json").read_text(encoding="utf-8"), name)
+
+
+def load(name: str) -> Table:
+    """A table by the name of its model among those shipped, or from a file as it is now. Raises BadInput."""
+    if name in shipped():
+        return _shipped(name)
+    try:
+        return read(Path(name).read_text(encoding="utf-8"), name)
+    except OSError:
+        raise BadInput(f"There is no calibrated table {name!r}: give a file of `pondera calibrate`, or one of {', '.join(shipped())}.")
+    except ValueError:  # not UTF-8, or a name that no file can have
+        raise BadInput(f"{name} holds no calibrated table: give a file that `pondera calibrate` wrote.")

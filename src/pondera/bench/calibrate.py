@@ -1,0 +1,155 @@
+"""From a bank to a calibrated table: the verifier of samples alone, the belief, and what thinking comes to on questions held out of both.
+
+Folds part questions. The evidence by which the belief is fitted is that of verifiers which had not seen the question; the curve, the efforts
+and the rows of the table are those of questions that neither the verifier nor the belief of their fold had seen. What is kept is fitted to all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pondera.allocate import policies
+from pondera.allocate.fitting import fit
+from pondera.allocate.policies import Deck, Ends, Mind
+from pondera.allocate.posterior import Belief
+from pondera.allocate.table import EFFORTS, SORTS, Point, Row, Table
+from pondera.bench.decks import deck, own
+from pondera.bench.file import Result
+from pondera.errors import BadInput
+from pondera.verifiers.calibration import ece
+from pondera.verifiers.learned import Fit
+
+FOLDS = 5
+ORDERS = 4  # of each question's samples
+LEAST = 2 * FOLDS  # questions
+WORTHS = (250.0, 500.0, 1e3, 2e3, 4e3, 8e3, 16e3, 32e3, 64e3, 128e3, 256e3, 1e6)  # tokens
+EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the chance after the first round
+GAINED = {"low": 0.5, "medium": 0.8, "high": 0.95}  # of what thinking gains at best
+TOGETHER = 0.5  # of the number of samples that pays best is drawn at once, as `auto` does
+
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What was fitted without some questions, and those questions."""
+
+    judge: Fit | None
+    belief: Belief
+    decks: list[Deck]
+
+
+def calibrate(results: Sequence[Result], model: str, card: Mapping[str, Any], tell: Tell = lambda stage, done, total: None) -> Table:
+    """A model's table from a bank's results. Raises BadInput where there is too little to learn from."""
+    some = [result for result in results if result.state == "done" and result.pool]
+    if len(some) < LEAST:
+        raise BadInput(f"{len(some)} questions with samples calibrate nothing: give {LEAST} at least, better some hundred.")
+    parts = [[one for i, one in enumerate(some) if i % FOLDS == fold] for fold in range(FOLDS)]
+    judges = [_judge([one for part in parts if part is not held for one in part]) for held in parts]
+    held_out = [[deck(one.pool, judge) for one in part] for part, judge in zip(parts, judges, strict=True)]
+    every, costs = [one for part in held_out for one in part], _costs(some)
+    folds = []
+    for i, (part, judge) in enumerate(zip(held_out, judges, strict=True)):
+        tell("fitting", i, FOLDS + 1)
+        folds.append(Fold(judge, fit([one for other in held_out if other is not part for one in other]), part))
+    tell("fitting", FOLDS, FOLDS + 1)
+    belief = fit(every)
+    told = _thought(folds, costs, tell)
+    curve = tuple(_point(worth, ends) for worth, ends in told.items())
+    efforts = _efforts(curve)
+    judge = _judge(some) if belief.evidence > 0 else None
+    notes = {"verifier": "none: it was no better than chance, or there was too little to learn from"} if judge is None else {}
+    counted = {"questions": len(some), "samples": sum(len(one.pool) for one in some), "held out": _held_out(told[efforts["medium"]])}
+    rows = tuple(row for worth, ends in told.items() for row in _rows(worth, ends))
+    verifier = _body(judge) if judge else {}
+    return Table(
+        model=model, belief=belief, costs=costs, efforts=efforts, curve=curve, rows=rows, verifier=verifier, card={**card, **counted, **notes}
+    )
+
+
+def _judge(results: Sequence[Result]) -> Fit | None:
+    try:
+        return own(results)
+    except BadInput:  # nothing wrong, or nothing right, to learn from
+        return None
+
+
+def _body(judge: Fit) -> dict[str, Any]:
+    """A fit as a table keeps it: the signals that weigh nothing are left out."""
+    rows = zip(judge.names, judge.mean, judge.scale, judge.weights, strict=True)
+    return {"bias": judge.bias, "signals": [{"signal": name, "mean": m, "scale": s, "weight": w} for name, m, s, w in rows if w]}
+
+
+def _costs(results: Sequence[Result]) -> dict[str, float]:
+    """Mean tokens of a sample of each sort; a sort that nobody tried is as dear as the others."""
+    told = [[one["tokens"] for result in results for one in result.pool if bool(one["program"]) == bool(i)] for i in range(len(SORTS))]
+    usual = float(np.mean([tokens for some in told for tokens in some]))
+    return {sort: round(float(np.mean(some)) if some else usual, 1) for sort, some in zip(SORTS, told, strict=True)}
+
+
+def _thought(folds: Sequence[Fold], costs: Mapping[str, float], tell: Tell) -> dict[float, list[Ends]]:
+    """How `auto` ends on each question, by the fold that had not seen it, for each worth of a right answer."""
+    told: dict[float, list[Ends]] = {worth: [] for worth in WORTHS}
+    done, total = 0, len(WORTHS) * sum(len(fold.decks) for fold in folds)
+    for number, fold in enumerate(folds):
+        mind = Mind(fold.belief, np.random.default_rng(number))
+        for i, one in enumerate(fold.decks):
+            n = len(one.options)
+            orders = np.random.default_rng((number, i)).permuted(np.tile(np.arange(n), (ORDERS, 1)), axis=1)
+            for worth in WORTHS:
+                told[worth].append(policies.ends(one, orders, 1 / worth, n, mind, TOGETHER, tuple(costs.values()), len(SORTS)))
+                done += 1
+            tell("thinking", done, total)
+    return told
+
+
+def _point(worth: float, ends: Sequence[Ends]) -> Point:
+    right, samples, tokens = (float(np.mean([part(one).mean() for one in ends])) for part in (_right, _samples, _tokens))
+    return Point(worth=worth, right=round(right, 4), samples=round(samples, 2), tokens=round(tokens, 1))
+
+
+def _right(one: Ends) -> Any:
+    return one.right
+
+
+def _samples(one: Ends) -> Any:
+    return one.hands.sum(axis=1)
+
+
+def _tokens(one: Ends) -> Any:
+    return one.tokens
+
+
+def _efforts(curve: Sequence[Point]) -> dict[str, float]:
+    """The least worth at which a part of what thinking gains on the way from the first point to the best is there."""
+    right = np.maximum.accumulate([point.right for point in curve])
+    found = {effort: curve[int(np.argmax(right >= right[0] + part * (right[-1] - right[0]) - 1e-12))].worth for effort, part in GAINED.items()}
+    return {effort: found.get(effort, curve[-1].worth) for effort in EFFORTS}
+
+
+def _rows(worth: float, ends: Sequence[Ends]) -> list[Row]:
+    """By difficulty: the chance after the first round."""
+    first, tokens, right = (np.concatenate([part(one) for one in ends]) for part in (lambda one: one.first, _tokens, _right))
+    hands = np.concatenate([one.hands for one in ends])
+    told = []
+    for low, high in zip(EDGES, EDGES[1:], strict=False):
+        here = (first >= low) & ((first < high) | (high == EDGES[-1]))
+        if not here.any():
+            continue
+        q05, q50, q95 = (round(float(q)) for q in np.quantile(tokens[here], (0.05, 0.5, 0.95)))
+        chains, programs = (round(float(x), 2) for x in hands[here].mean(axis=0))
+        share, good = round(float(here.mean()), 4), round(float(right[here].mean()), 4)
+        made = Row(worth=worth, low=low, high=high, share=share, chains=chains, programs=programs, tokens=(q05, q50, q95), right=good)
+        told.append(made)
+    return told
+
+
+def _held_out(ends: Sequence[Ends]) -> dict[str, Any]:
+    """How well the chances of questions that were held out are calibrated, at medium effort."""
+    chance, right = (np.concatenate([part(one) for one in ends]) for part in (lambda one: one.chance, _right))
+    error = ece(chance.tolist(), (right >= 0.5).tolist())
+    return {"right": round(float(right.mean()), 4), "expected": round(float(chance.mean()), 4), "calibration error": round(error or 0.0, 4)}

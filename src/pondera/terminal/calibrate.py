@@ -1,0 +1,131 @@
+"""`pondera calibrate`: sample a model on questions whose answers are known, and learn from that how to decide for it.
+
+Every sample is in a bench's file before it is counted: a calibration that was ended goes on where it was, and another one from the same
+samples costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pondera.errors import BadInput
+from pondera.models.known import DEFAULT
+from pondera.terminal.given import Quiet
+from pondera.terminal.recorded import on_disk
+from pondera.terminal.text import INTERRUPTED, console, count, emit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pondera.allocate.table import Table
+    from pondera.bench.file import Bench, Result
+    from pondera.bench.spec import Cell
+
+BARS = 30  # cells
+
+
+def calibrate(
+    out: Annotated[Path, typer.Option(metavar="FILE.json", help="The table, to be named as auto(table='FILE.json').")],
+    data: Annotated[list[str] | None, typer.Option(help="Questions and answers: a file, or a task of `pondera bench tasks`.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Who thinks: a name of `pondera models`, a path, or NAME@URL.")] = DEFAULT,
+    bank: Annotated[Path, typer.Option(metavar="FILE.db", help="The samples; what is there is not drawn again.")] = Path("calibrate.db"),
+    n: Annotated[int, typer.Option("-n", help="Only the first so many questions of each task; 0: all.")] = 200,
+    samples: Annotated[int, typer.Option(help="Samples of each question, half of them programs.")] = 16,
+    at_once: Annotated[int, typer.Option(help="Questions side by side.")] = 8,
+    quiet: Quiet = False,
+) -> None:
+    """Learn how to decide for a model: when more thinking pays, of which sort, and what the efforts low to max are for it.
+
+    Without --data all samples of the model in the file of --bank are learned from, and none are drawn.
+    """
+    import asyncio
+
+    from pondera.bench.file import Bench
+    from pondera.bench.run import enlist
+    from pondera.bench.spec import Spec
+    from pondera.terminal.meter import carry_out
+    from pondera.verifiers.fit import sklearn
+
+    sklearn("linear_model")
+    if samples < 4 or n < 0 or at_once < 1:
+        raise BadInput("--samples is 4 or more, -n is 0 or more, and --at-once is 1 or more: fewer teach nothing of one more sample.")
+    if out.is_dir() or not out.parent.is_dir():
+        raise BadInput(f"--out {out} cannot be written: give a file in a folder that is there.")
+    with Bench(bank, new=bool(data)) as bench:
+        cells = [cell for cell in bench.cells() if cell.plan.model == model]
+        if data:
+            spec = Spec(tasks=tuple(data), models=(model,), strategies=(f"vote(n={samples}, over='both')",), n=n, at_once=at_once)
+            listed = enlist(bench, spec)
+            if not asyncio.run(carry_out(bench, spec, listed, quiet)):
+                raise typer.Exit(INTERRUPTED)
+            cells = listed.cells
+        made = _made(bench, cells, model, quiet)
+    with on_disk(out):
+        made.save(out)
+    if not quiet:
+        show(console(), made)
+    emit(str(out))
+
+
+def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool) -> Table:
+    from pondera.allocate import table as tables
+    from pondera.bench import calibrate as learn
+    from pondera.bench.bank import draws
+
+    banks, pools = [cell for cell in cells if draws(cell) is not None], dict[tuple[str, str], Result]()
+    for cell in banks:
+        for result in bench.results(cell):  # strategies that only choose share their samples: the largest pool of a problem has them all
+            known = pools.get((cell.task, result.problem))
+            if known is None or len(known.pool) < len(result.pool):
+                pools[cell.task, result.problem] = result
+    if not pools:
+        have = ", ".join(sorted({cell.plan.model for cell in bench.cells()})) or "nothing"
+        raise BadInput(f"{bench.path} has no samples of {model} to learn from (it has {have}): name questions with --data.")
+    card = {
+        "data": sorted({cell.task for cell in banks}),
+        "strategies": sorted({cell.plan.strategy for cell in banks}),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+    with _bars(console(stderr=True), quiet) as tell:
+        return learn.calibrate(list(pools.values()), tables.name_of(model), card, tell)
+
+
+@contextlib.contextmanager
+def _bars(out: Console, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if quiet or not out.is_terminal:
+        yield lambda stage, done, total: None
+        return
+    with Progress(TextColumn("{task.description:<10}"), BarColumn(BARS), TimeRemainingColumn(), console=out, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            task = tasks[stage] if stage in tasks else tasks.setdefault(stage, bars.add_task(stage, total=total))
+            bars.update(task, completed=done)
+
+        yield tell
+
+
+def show(out: Console, table: Table) -> None:
+    """The returns curve of questions that were held out, with the efforts on it."""
+    from pondera.terminal.bench import columns
+
+    named = {worth: [name for name, own in table.efforts.items() if own == worth] for worth in table.efforts.values()}
+    shown = columns(("effort",), ("worth", "right", "samples", "tokens"), f"{table.model}: what thinking comes to, as a right answer is worth more tokens")
+    for point in table.curve:
+        efforts = ", ".join(named.get(point.worth, []))
+        shown.add_row(efforts, f"{point.worth:,.0f}", f"{point.right:.1%}", f"{point.samples:.1f}", f"{point.tokens:,.0f}")
+    out.print(shown)
+    held = table.card.get("held out", {})
+    if held:
+        words = f"Of {count(table.card['questions'], 'question')}, held out in turn, at medium effort: {held['right']:.1%} right, {held['expected']:.1%} expected, "
+        out.print(words + f"calibration error {held['calibration error']:.3f}.", soft_wrap=True)
+    if "verifier" in table.card:
+        out.print(f"Verifier: {table.card['verifier']}.", style="yellow", soft_wrap=True)

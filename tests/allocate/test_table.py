@@ -1,0 +1,112 @@
+"""The calibrated table's file: what is written is read, and what is not one is said to be none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pondera.allocate import table as tables
+from pondera.allocate.posterior import Belief
+from pondera.allocate.table import EFFORTS, Point, Row, Table
+from pondera.errors import BadInput
+
+
+def made(**more: Any) -> Table:
+    rows = tuple(
+        Row(worth=worth, low=low, high=low + 0.5, share=0.5, chains=1.0, programs=2.5, tokens=(100.0, 300.0, worth), right=0.4)
+        for worth in (1000.0, 4000.0)
+        for low in (0.0, 0.5)
+    )
+    given: dict[str, Any] = {
+        "model": "fake",
+        "belief": Belief(share=2.5),
+        "costs": {"chains": 210.0, "programs": 90.0},
+        "efforts": dict(zip(EFFORTS, (1000.0, 4000.0, 16000.0, 1e6), strict=True)),
+        "curve": (Point(worth=1000.0, right=0.4, samples=3.5, tokens=500.0),),
+        "rows": rows,
+        "verifier": {"bias": -1.0, "signals": [{"signal": "sure", "mean": -0.2, "scale": 0.1, "weight": 0.7}]},
+        "card": {"data": ["sums"], "questions": 40},
+    }
+    return Table(**(given | more))
+
+
+def test_what_is_saved_is_read(tmp_path: Path) -> None:
+    for table in (made(), made(verifier={}, rows=(), curve=())):
+        table.save(tmp_path / "t.json")
+        assert tables.load(str(tmp_path / "t.json")) == table
+    assert json.loads((tmp_path / "t.json").read_text())["card"]["model"] == "fake"
+
+
+def test_what_is_expected_goes_by_the_nearest_worth_and_the_first_chance() -> None:
+    assert made().expected(1200.0, 0.2) == (100.0, 300.0, 1000.0)
+    assert made().expected(1e9, 0.9) == (100.0, 300.0, 4000.0)
+    assert made().expected(1200.0, 1.1) is None
+    assert made(rows=()).expected(1200.0, 0.2) is None
+
+
+def test_the_middle_is_what_the_verifier_thinks_of_nothing() -> None:
+    assert (made().middle, made(verifier={}).middle) == (-1.0, 0.0)
+
+
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"belief": {}},
+        {"belief": {"share": "much"}},
+        {"costs": {"chains": 3.0}},
+        {"costs": {"chains": -3.0, "programs": 1.0}},
+        {"efforts": {"low": 1.0}},
+        {"efforts": dict.fromkeys(EFFORTS, float("nan"))},
+        {"curve": [{"worth": 1.0}]},
+        {"rows": 3},
+        {"card": {}},
+        {"card": None},
+    ],
+)
+def test_a_file_of_another_shape_is_no_table(tmp_path: Path, more: dict[str, Any]) -> None:
+    file = tmp_path / "t.json"
+    made().save(file)
+    file.write_text(json.dumps(json.loads(file.read_text()) | more))
+    with pytest.raises(BadInput, match="holds no calibrated table: give a file that `pondera calibrate` wrote"):
+        tables.load(str(file))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "7", '{"version": 1}', "[" * 100_000])
+def test_text_that_is_no_table(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(BadInput, match="holds no calibrated table"):
+        tables.load(str(tmp_path / "t.json"))
+
+
+def test_another_version_and_no_file_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "t.json"
+    made().save(file)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 99}))
+    with pytest.raises(BadInput, match="another version"):
+        tables.load(str(file))
+    with pytest.raises(BadInput, match="There is no calibrated table"):
+        tables.load(str(tmp_path / "none.json"))
+    (tmp_path / "b.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadInput, match="holds no calibrated table"):
+        tables.load(str(tmp_path / "b.json"))
+
+
+def test_those_that_come_with_pondera_can_be_used() -> None:
+    for name in tables.shipped():
+        table = tables.load(name)
+        assert (table.model, set(table.efforts)) == (name, set(EFFORTS))
+        assert list(table.efforts.values()) == sorted(table.efforts.values())
+        assert table.rows
+        assert table.card["data"] == ["gsm8k_train_2001_3000"], "fitted on train data alone"
+        assert replace(table) == table
+
+
+@pytest.mark.parametrize("model", ["m", "m@http://127.0.0.1:1/v1", "/some/where/m.gguf", "m.gguf"])
+def test_a_model_is_known_by_its_name_alone(model: str) -> None:
+    assert tables.name_of(model) == "m"

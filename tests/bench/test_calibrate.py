@@ -1,0 +1,116 @@
+"""`pondera calibrate`: from questions with known answers to a table that `auto` goes by."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from pondera.allocate import table as tables
+from pondera.allocate.policies import Deck
+from pondera.bench import calibrate
+from pondera.bench.file import Bench, Result
+from pondera.cli import main
+from pondera.errors import BadInput
+from pondera.models.fake import Fake
+from pondera.plan import Plan
+from pondera.thought import Question
+from pondera.verifiers.alone import fit_of
+from tests.bench.helpers import benched, spec, sums
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    sums(tmp_path / "sums.jsonl", 40)
+    assert main(["calibrate", "--data", "sums.jsonl", "-m", "fake", "--samples", "6", "--bank", "b.db", "--out", "t.json", "-q"]) == 0
+    return tmp_path / "t.json"
+
+
+def test_a_table_says_what_it_was_made_from_and_what_thinking_comes_to(made: Path) -> None:
+    table = tables.load(str(made))
+    assert table.model == "fake"
+    assert table.card["data"] == ["sums"]
+    assert (table.card["questions"], table.card["samples"]) == (40, 240)
+    assert [point.worth for point in table.curve] == list(calibrate.WORTHS)
+    assert table.curve[-1].right > table.curve[0].right + 0.1
+    assert table.curve[-1].samples > table.curve[0].samples >= 1
+    assert list(table.efforts.values()) == sorted(table.efforts.values())
+    for worth in calibrate.WORTHS:
+        rows = [row for row in table.rows if row.worth == worth]
+        assert sum(row.share for row in rows) == pytest.approx(1.0, abs=1e-3)
+        assert all(row.tokens[0] <= row.tokens[1] <= row.tokens[2] for row in rows)
+
+
+def test_nothing_is_drawn_twice_and_the_same_samples_make_the_same_table(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = sqlite3.connect("b.db").execute("SELECT count(*) FROM rows WHERE kind = 'sample'").fetchone()
+    assert main(["calibrate", "-m", "fake", "--bank", "b.db", "--out", "again.json"]) == 0
+    assert json.loads(made.read_text()) == json.loads(Path("again.json").read_text())
+    assert sqlite3.connect("b.db").execute("SELECT count(*) FROM rows WHERE kind = 'sample'").fetchone() == samples
+    told = capsys.readouterr().out
+    assert "as a right answer is worth more" in told
+    assert told.rstrip().endswith("again.json")
+
+
+async def test_auto_goes_by_it(made: Path) -> None:
+    plan = Plan(model="fake", strategy=f"auto(table={str(made)!r})")
+    answer = await plan.run({"think": Fake()}).solve(Question.of("What is 5 + 16?"), plan.strategy_of())
+    assert answer.key == "21"
+    other = Plan(model="another", strategy=f"auto(table={str(made)!r})")
+    with pytest.raises(BadInput, match="was calibrated for fake, not for another"):
+        other.strategy_of()
+
+
+async def test_its_verifier_is_used_and_does_not_know_the_other_samples(made: Path) -> None:
+    table = tables.load(str(made))
+    if table.verifier:
+        fit = fit_of(str(made))
+        assert any(fit.weights)
+        assert not any(weight for name, weight in zip(fit.names, fit.weights, strict=True) if "share" in name or "beside" in name)
+
+
+async def test_a_bank_in_which_all_is_right_is_learned_from_without_a_verifier(tmp_path: Path) -> None:
+    await benched(tmp_path / "b.db", spec(sums(tmp_path / "s.jsonl", 12), "vote(n=4)"))
+    with Bench(tmp_path / "b.db") as bench:
+        [cell] = bench.cells()
+        results = list(bench.results(cell))
+    right = [Result(r.problem, r.state, r.figures, [{**one, "key": "1", "score": 1.0} for one in r.pool]) for r in results]
+    table = calibrate.calibrate(right, "fake", {})
+    assert table.verifier == {}
+    assert "none" in table.card["verifier"]
+    assert table.curve[0].right == 1.0
+    wrong = [Result(r.problem, r.state, r.figures, [{**one, "key": None, "score": 0.0} for one in r.pool]) for r in results]
+    assert calibrate.calibrate(wrong, "fake", {}).curve[-1].right == 0.0
+
+
+async def test_a_few_questions_calibrate_nothing(tmp_path: Path) -> None:
+    await benched(tmp_path / "b.db", spec(sums(tmp_path / "s.jsonl", 5), "vote(n=4)"))
+    with Bench(tmp_path / "b.db") as bench:
+        [cell] = bench.cells()
+        with pytest.raises(BadInput, match="5 questions with samples calibrate nothing"):
+            calibrate.calibrate(list(bench.results(cell)), "fake", {})
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--samples", "2"], "--samples is 4 or more"),
+        (["--bank", "none.db"], "There is no bench"),
+        (["--bank", "b.db", "-m", "other"], "has no samples of other to learn from (it has fake)"),
+        (["--out", "no/where.json"], "cannot be written"),
+        (["--data", "none.jsonl"], "none.jsonl"),
+    ],
+)
+def test_mistakes_are_one_sentence(made: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str) -> None:
+    capsys.readouterr()
+    assert main(["calibrate", "-m", "fake", "--out", "x.json", *more]) == 2
+    told = capsys.readouterr().err
+    assert said in " ".join(told.split())
+    assert "Traceback" not in told
+
+
+def test_each_question_is_thought_of_by_those_who_had_not_seen_it() -> None:
+    assert calibrate._costs([Result("a", "done", {}, [{"tokens": 10, "program": False}])]) == {"chains": 10.0, "programs": 10.0}
+    assert isinstance(Deck.of(["1"], [True]).opening, tuple)

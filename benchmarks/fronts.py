@@ -2,12 +2,12 @@
 
     python benchmarks/fronts.py coder.db --table qwen2.5-coder-0.5b --problems 100 --picture fronts.png
 
-The first `--problems` of every task of the bank's strategies that only choose, one model's. Fixed votes (self-consistency), best-of-N and the
-weighted vote by the verifier that was recorded, CISC, DeepConf (offline), Adaptive-Consistency and ESC are compared with the stopping rule of
-`auto` under a calibrated table. For each baseline's settings it says with how many tokens `auto` is as right, and the difference at equal
-tokens, paired by question. Then how well its chances and its spend were expected; its regret beside an oracle that knows each question's curve; all
-questions under one budget beside an equal split; and, with `--large`, the larger model's one chain at equal operations, by fifths of difficulty.
-No model is called.
+The first `--problems` of every task of the bank's strategies that only choose, one model's. Fixed votes (self-consistency), best-of-N and
+the weighted vote by the verifier that was recorded, CISC, DeepConf (offline), Adaptive-Consistency and ESC are compared with the stopping
+rule of `auto` under a calibrated table. For each baseline's settings it says with how many tokens `auto` is as right, and the difference at
+equal tokens, paired by question. Then how well its chances and its spend were expected; its regret beside an oracle that knows each
+question's curve; all questions under one budget beside an equal split; and the larger model's one chain at equal operations, by fifths of
+difficulty. No model is called.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def banks(path: Path, model: str, problems: int, tasks: Sequence[str]) -> list[t
             whole = bank(cell, results)
             assert whole is not None
             opened = np.array([[sum(one.opening)] for one in decks(results)])
-            curves = [next((c for name, c in whole.curves.items() if name.startswith(start)), None) for start in ("best-of-k by l", "weighted")]
+            curves = [
+                next((c for name, c in whole.curves.items() if name.startswith(start)), None) for start in ("best-of-k by l", "weighted")
+            ]
             best, vote = (Way(c.right, c.tokens + opened) if c else Way(np.empty((0, 0)), np.empty((0, 0))) for c in curves)
             found.append((cell.task, results, best, vote))
     return found
@@ -107,54 +109,87 @@ def ways(some: list[Deck], table: Table, count: int) -> tuple[dict[str, Way], di
     found = {name: Way.of([(one.right, one.tokens) for one in each]) for name, each in told.items()}
     mind, costs = Mind(table.belief, np.random.default_rng(0)), tuple(table.costs.values())
     ended = {w: [policies.ends(deck, drawn, 1 / w, n, mind, TOGETHER, costs, len(SORTS)) for deck, drawn in both] for w in WORTHS}
-    right, tokens = (np.array([[part(one).mean() for one in ended[w]] for w in WORTHS]).T for part in (lambda e: e.right, lambda e: e.tokens))
+    right = np.array([[one.right.mean() for one in ended[w]] for w in WORTHS]).T
+    tokens = np.array([[one.tokens.mean() for one in ended[w]] for w in WORTHS]).T
     return found | {OURS: Way(right, tokens)}, ended
+
+
+def head(title: str, *columns: str) -> None:
+    print(f"\n{title}\n")
+    line(*columns)
+    line(*["---"] * len(columns))
+
+
+def line(*cells: str) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def gap_of(a: Floats, b: Floats) -> tuple[str, str]:
+    """B minus A, paired, and its interval."""
+    gap = paired(a, b).difference
+    return f"{gap.value:+.1%}", f"{gap.low:+.1%} to {gap.high:+.1%}"
 
 
 def show(title: str, told: dict[str, Way]) -> None:
     ours = told[OURS]
-    print(f"\n### {title}: {len(ours.right)} questions\n\n| policy | tokens: right |\n| --- | --- |")
+    head(f"### {title}: {len(ours.right)} questions", "policy", "tokens: right")
     for name, way in told.items():
         pairs = sorted(zip(way.tokens.mean(axis=0), way.right.mean(axis=0), strict=True))
-        print(f"| {name} | {', '.join(f'{x:,.0f}: {y:.1%}' for x, y in pairs)} |")
-    print("\n| baseline | tokens | right | auto is as right with | saves | auto at equal tokens | 95 % |\n| --- | --- | --- | --- | --- | --- | --- |")
+        line(name, ", ".join(f"{x:,.0f}: {y:.1%}" for x, y in pairs))
+    head("Settings of the baselines", "baseline", "tokens", "right", "auto is as right with", "saves", "auto at equal tokens", "95 %")
     for name, way in told.items():
-        if name == OURS:
-            continue
-        for i in dict.fromkeys([int(way.right.mean(axis=0).argmax()), way.right.shape[1] // 2, way.right.shape[1] // 4, way.right.shape[1] - 1]):
+        count, best = way.right.shape[1], int(way.right.mean(axis=0).argmax())
+        for i in dict.fromkeys([best, count // 2, count // 4, count - 1]) if name != OURS else ():
             tokens, good = float(way.tokens[:, i].mean()), float(way.right[:, i].mean())
-            need, gap = ours.needs(good), paired(way.right[:, i], ours.at(tokens)).difference
+            need = ours.needs(good)
             times = f"{tokens / need:.1f} times" if np.isfinite(need) else "never"
-            print(f"| {name} | {tokens:,.0f} | {good:.1%} | {need:,.0f} | {times} | {gap.value:+.1%} | {gap.low:+.1%} to {gap.high:+.1%} |")
+            line(name, f"{tokens:,.0f}", f"{good:.1%}", f"{need:,.0f}", times, *gap_of(way.right[:, i], ours.at(tokens)))
 
 
 def calibration(title: str, ended: dict[float, list[Ends]], table: Table) -> None:
     """Predicted chance against outcome, and predicted spend against spent, at each effort."""
-    print(f"\n{title}: | effort | worth | tokens | right | expected | calibration error | spent within its 90 % interval |")
+    head(
+        f"{title}: what was expected",
+        "effort",
+        "worth",
+        "tokens",
+        "right",
+        "expected",
+        "calibration error",
+        "spent within its 90 % interval",
+    )
     for effort, worth in table.efforts.items():
         near = min(ended, key=lambda one: abs(np.log(one / worth)))
         ends = ended[near]
-        chance, right, tokens, first = (np.concatenate([getattr(one, name) for one in ends]) for name in ("chance", "right", "tokens", "first"))
+        names = ("chance", "right", "tokens", "first")
+        chance, right, tokens, first = (np.concatenate([getattr(one, name) for one in ends]) for name in names)
         told = [table.expected(near, float(one)) for one in first]
         inside = [spread[0] <= spent <= spread[2] for spread, spent in zip(told, tokens, strict=True) if spread]
-        error = ece(chance.tolist(), (right >= 0.5).tolist())
-        print(f"| {effort} | {near:,.0f} | {tokens.mean():,.0f} | {right.mean():.1%} | {chance.mean():.1%} | {error:.3f} | {np.mean(inside):.1%} |")
+        error = ece(chance.tolist(), (right >= 0.5).tolist()) or 0.0
+        figures = f"{right.mean():.1%}", f"{chance.mean():.1%}", f"{error:.3f}", f"{np.mean(inside):.1%}"
+        line(effort, f"{near:,.0f}", f"{tokens.mean():,.0f}", *figures)
 
 
 def regret(title: str, some: list[Deck], ended: dict[float, list[Ends]], worths: Sequence[float], count: int) -> None:
-    """What an oracle gains that knows each question's curve and draws that many samples, as a share of a right answer's worth, by fifths."""
-    print(f"\n{title}, regret by fifths: | worth | {' | '.join(FIFTHS)} | all |")
+    """What an oracle gains that knows each question's curves (votes over both sorts, chains first, programs first), as a share of a right
+    answer's worth, by fifths."""
+    head(f"{title}: regret", "worth", *FIFTHS, "all")
     n = min(len(one.options) for one in some)
-    ns = list(range(1, n + 1))
     orders = [np.random.default_rng((7, i)).permuted(np.tile(np.arange(n), (count, 1)), axis=1) for i in range(len(some))]
-    curves = [policies.fixed(deck, drawn, ns) for deck, drawn in zip(some, orders, strict=True)]
-    fifths = parts(some)
+    ways_to_draw = (lambda deck, drawn: drawn, lambda deck, drawn: by(deck, drawn, 0), lambda deck, drawn: by(deck, drawn, 1))
+    curves = [
+        [policies.fixed(deck, way(deck, drawn), range(1, n + 1)) for way in ways_to_draw] for deck, drawn in zip(some, orders, strict=True)
+    ]
     for worth in worths:
         near = min(ended, key=lambda one: abs(np.log(one / worth)))
-        best = np.array([(one.right - one.tokens / near).max() for one in curves])
-        ours = np.array([(one.right - one.tokens / near).mean() for one in ended[near]])
-        gap = best - ours
-        print(f"| {near:,.0f} | {' | '.join(f'{gap[where].mean():+.1%}' for where in fifths)} | {gap.mean():+.1%} |")
+        best = np.array([max((one.right - one.tokens / near).max() for one in each) for each in curves])
+        gap = best - np.array([(one.right - one.tokens / near).mean() for one in ended[near]])
+        line(f"{near:,.0f}", *(f"{gap[where].mean():+.1%}" for where in parts(some)), f"{gap.mean():+.1%}")
+
+
+def by(deck: Deck, drawn: Ints, kind: int) -> Ints:
+    """The orders with all samples of one kind first."""
+    return np.take_along_axis(drawn, np.argsort(deck.kind[drawn] != kind, axis=1, kind="stable"), axis=1)
 
 
 def parts(some: Sequence[Deck]) -> list[Ints]:
@@ -163,9 +198,10 @@ def parts(some: Sequence[Deck]) -> list[Ints]:
     return [np.asarray(where, dtype=np.int64) for where in np.array_split(np.argsort(rate, kind="stable"), len(FIFTHS))]
 
 
-def shared(title: str, some: list[Deck], table: Table, ways_of: dict[str, Way], count: int) -> None:
+def shared(title: str, some: list[Deck], table: Table, alone: Way, count: int) -> None:
     """One budget for all questions beside an equal split of it, and beside each question under one worth."""
-    print(f"\n{title}, one budget: | tokens a question | equal split | together | difference | 95 % | bound's gap, mean and most | auto alone |")
+    columns = ("tokens a question", "equal split", "together", "difference", "95 %", "bound's gap", "the largest", "one worth for all")
+    head(f"{title}: one budget", *columns)
     mind, costs = Mind(table.belief, np.random.default_rng(0)), tuple(table.costs.values())
     for each in (300, 600, 1200, 2400):
         ours, split, gaps = [], [], list[float]()
@@ -176,9 +212,8 @@ def shared(title: str, some: list[Deck], table: Table, ways_of: dict[str, Way], 
             split.append(equal(some, orders, each * len(some), mind).right)
             gaps += told.gaps
         a, b = np.mean(split, axis=0), np.mean(ours, axis=0)
-        gap, alone = paired(a, b).difference, float(ways_of[OURS].at(each).mean())
-        told_gap = f"{np.mean(gaps):.2%}, {max(gaps):.2%}"
-        print(f"| {each:,} | {a.mean():.1%} | {b.mean():.1%} | {gap.value:+.1%} | {gap.low:+.1%} to {gap.high:+.1%} | {told_gap} | {alone:.1%} |", flush=True)
+        gaps_told = f"{np.mean(gaps):.2%}", f"{max(gaps):.2%}"
+        line(f"{each:,}", f"{a.mean():.1%}", f"{b.mean():.1%}", *gap_of(a, b), *gaps_told, f"{alone.at(each).mean():.1%}")
 
 
 def against(title: str, some: list[Deck], ours: Way, names: list[str], large: dict[str, Result], model: str, small: str) -> None:
@@ -190,10 +225,11 @@ def against(title: str, some: list[Deck], ours: Way, names: list[str], large: di
     chain = np.array([float(large[names[i]].pool[0]["score"] >= SURE) for i in both])
     tokens = float(np.mean([large[names[i]].pool[0]["tokens"] + large[names[i]].pool[0]["prompt"] for i in both]))
     mine = Way(ours.right[both], ours.tokens[both]).at(ratio * tokens)
-    print(f"\n{title}, {model}'s chain ({tokens:,.0f} tokens) and auto at as many operations ({ratio * tokens:,.0f} tokens): | fifth | chain | auto | difference | 95 % |")
+    head(
+        f"{title}: {model}'s chain of {tokens:,.0f} tokens, auto with {ratio * tokens:,.0f}", "fifth", "chain", "auto", "difference", "95 %"
+    )
     for name, where in [*zip(FIFTHS, parts([some[i] for i in both]), strict=True), ("all", np.arange(len(both)))]:
-        gap = paired(chain[where], mine[where]).difference
-        print(f"| {name} | {chain[where].mean():.1%} | {mine[where].mean():.1%} | {gap.value:+.1%} | {gap.low:+.1%} to {gap.high:+.1%} |")
+        line(name, f"{chain[where].mean():.1%}", f"{mine[where].mean():.1%}", *gap_of(chain[where], mine[where]))
 
 
 def draw(path: Path, told: dict[str, Way]) -> None:
@@ -203,7 +239,15 @@ def draw(path: Path, told: dict[str, Way]) -> None:
     for name, way in told.items():
         x, y = way.tokens.mean(axis=0), 100 * way.right.mean(axis=0)
         order = np.argsort(x)
-        axes.plot(x[order], y[order], marker="o", markersize=3, linewidth=2.5 if name == OURS else 1.2, label=name, zorder=3 if name == OURS else 2)
+        axes.plot(
+            x[order],
+            y[order],
+            marker="o",
+            markersize=3,
+            linewidth=2.5 if name == OURS else 1.2,
+            label=name,
+            zorder=3 if name == OURS else 2,
+        )
     axes.set(xscale="log", xlabel="tokens a question, prompts with them", ylabel="right, %")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -235,14 +279,14 @@ def main() -> None:
         against(task, some, told[OURS], [one.problem for one in results], chains(given.bench, task, given.large), given.large, table.model)
         found.append(told)
         every += some
-        for worth, some in ended.items():
-            ends.setdefault(worth, []).extend(some)
+        for worth, each in ended.items():
+            ends.setdefault(worth, []).extend(each)
     names = [name for name in found[0] if all(name in part for part in found)]
     mixed = {name: Way(*(np.concatenate([getattr(part[name], one) for part in found]) for one in ("right", "tokens"))) for name in names}
     show("the mix", mixed)
     calibration("the mix", ends, table)
     regret("the mix", every, ends, list(table.efforts.values()), given.orders)
-    shared("the mix", every, table, mixed, 2)
+    shared("the mix", every, table, mixed[OURS], 2)
     if given.picture:
         draw(given.picture, mixed)
 

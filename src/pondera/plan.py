@@ -102,7 +102,8 @@ class Plan:
         One that goes by a calibrated table goes by that of its model, where there is one. Raises BadInput for a table of another model.
         """
         name = tables.name_of(self.model)
-        own = {"table": name} if name in tables.shipped() else {}
+        own: dict[str, Any] = {"table": name} if name in tables.shipped() else {}
+        own |= {"price": price.generated} if (price := self.price_of()) else {}
         made = parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}), **own)
         table = getattr(made, "keywords", {}).get("table", "")
         if table not in ("", "none") and (known := tables.load(table).model) != name:

@@ -71,9 +71,33 @@ def test_a_huge_opinion_is_no_overflow() -> None:
     assert told == near([1.0, 0.0])
 
 
+def drawn(belief: Belief, seen: Seen, top: int, outcomes: int) -> Floats:
+    """Chances of the first `top` answers, four places for what is new, the others, the rest and none. Shape [outcomes, kinds, top + 7]."""
+    votes = np.pad(seen.votes[:, :, :top], ((0, 0), (0, 0), (0, posterior.STICKS)))
+    apart = seen.votes[:, :, top:].sum(axis=2)
+    return posterior._shares(belief, seen, votes, apart, np.arange(top)[None], rng(), outcomes)[0]
+
+
+def test_answers_that_lead_nowhere_are_counted_together() -> None:
+    seen = Seen.one([[6.0, 3.0, 1.0, 1.0]], [1.0], [0.0] * 4)
+    apart, whole = drawn(PLAIN, seen, 2, 200_000)[:, 0].mean(axis=0), drawn(PLAIN, seen, 4, 200_000)[:, 0].mean(axis=0)
+    assert apart[:2] == near(whole[:2], abs=2e-3)
+    assert apart[6] == near(whole[2:4].sum(), abs=2e-3)
+    assert apart[-1] == near(whole[-1], abs=2e-3)
+
+
+@pytest.mark.parametrize("votes", [[[4.0, 3.0, 2.0] + [1.0] * 9], [[2.0, 2.0] + [1.0] * 10], [[5.0] + [1.0] * 11, [1.0] * 12]])
+def test_what_more_samples_are_worth_hardly_depends_on_how_many_answers_may_win(
+    votes: list[list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Seen.one(votes, [1.0] * len(votes), [0.5, -0.5] + [0.0] * 10)
+    some = gains(Belief(), seen, (1, 4, 16), rng(), 4_000)
+    monkeypatch.setattr(posterior, "TOP", 99)
+    assert some == near(gains(Belief(), seen, (1, 4, 16), rng(), 4_000), abs=0.006)
+
+
 def test_what_may_come_has_the_chances_of_a_pitman_yor_process() -> None:
-    votes = np.array([[[6.0, 3.0, 1.0, 0, 0, 0, 0]]])  # the last four are places for what is new
-    shares = posterior._shares(PLAIN, votes, np.zeros((1, 1)), rng(), 200_000)[0, :, 0]
+    shares = drawn(PLAIN, Seen.one([[6.0, 3.0, 1.0]], [0.0], [0.0] * 3), 3, 200_000)[:, 0]
     n, k = 10, 3
     expected = [(count - PLAIN.discount) / (n + PLAIN.thetas[0]) for count in (6, 3, 1)]
     assert shares[:, :3].mean(axis=0) == near(expected, abs=2e-3)
@@ -104,8 +128,7 @@ def test_how_scattered_a_question_is_is_learned_from_it() -> None:
 
 
 def test_a_kind_that_nobody_tried_is_expected_to_say_what_the_others_say() -> None:
-    votes = np.array([[[9.0, 1.0, 0, 0, 0, 0], [0.0] * 6]])
-    shares = posterior._shares(Belief(), votes, np.zeros((1, 2)), rng(), 20_000)[0]
+    shares = drawn(Belief(), Seen.one([[9.0, 1.0], [0.0, 0.0]], [0.0, 0.0], [0.0, 0.0]), 2, 20_000)
     own, other = shares.mean(axis=0)[:, 0]
     assert 0.5 < other <= own + 0.02
     assert shares[:, 1, 0].std() > shares[:, 0, 0].std(), "but less surely"

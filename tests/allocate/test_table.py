@@ -52,8 +52,6 @@ def test_the_middle_is_what_the_verifier_thinks_of_nothing() -> None:
     assert (made().middle, made(verifier={}).middle) == (-1.0, 0.0)
 
 
-
-
 @pytest.mark.parametrize(
     "more",
     [

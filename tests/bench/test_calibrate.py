@@ -35,7 +35,7 @@ def test_a_table_says_what_it_was_made_from_and_what_thinking_comes_to(made: Pat
     assert table.card["data"] == ["sums"]
     assert (table.card["questions"], table.card["samples"]) == (40, 240)
     assert [point.worth for point in table.curve] == list(calibrate.WORTHS)
-    assert table.curve[-1].right > table.curve[0].right + 0.1
+    assert min(point.right for point in table.curve) > 0.8, "one sample of the fake model is right in six of ten"
     assert table.curve[-1].samples > table.curve[0].samples >= 1
     assert list(table.efforts.values()) == sorted(table.efforts.values())
     for worth in calibrate.WORTHS:
@@ -49,9 +49,9 @@ def test_nothing_is_drawn_twice_and_the_same_samples_make_the_same_table(made: P
     assert main(["calibrate", "-m", "fake", "--bank", "b.db", "--out", "again.json"]) == 0
     assert json.loads(made.read_text()) == json.loads(Path("again.json").read_text())
     assert sqlite3.connect("b.db").execute("SELECT count(*) FROM rows WHERE kind = 'sample'").fetchone() == samples
-    told = capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
     assert "as a right answer is worth more" in told
-    assert told.rstrip().endswith("again.json")
+    assert told.endswith("again.json")
 
 
 async def test_auto_goes_by_it(made: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from pondera.errors import BadInput, ModelError, PonderaError
 from pondera.ledger import Ledger
 from pondera.models.fake import Fake
 from pondera.ops import Expand
+from pondera.plan import Plan
 from pondera.strategies.auto import auto
 from pondera.thought import Answer, Budget
+from tests.allocate.test_table import made
 from tests.strategies.planted import replays, solve
 
 
@@ -118,6 +121,28 @@ async def test_it_says_what_it_expected_and_why_it_ended() -> None:
 @pytest.mark.parametrize("budget", [Budget(), Budget(tokens=120)])
 async def test_a_replay_says_the_same(budget: Budget) -> None:
     await replays(partial(auto, by="whim"), budget)
+
+
+async def test_worth_may_be_said_in_dollars() -> None:
+    model = says("42", "42", "42", "41", "41")
+    assert (await calls(model, value=0.01, error_cost=0.006, price=1.0))[0] == (await calls(model, worth=16_000.0))[0]
+    plan = Plan(model="fake", strategy="auto(value=0.01)", price="0.1,2.0")
+    assert plan.strategy_of().keywords["price"] == 2.0  # type: ignore[attr-defined]
+    with pytest.raises(BadInput, match="give the model's, as in --price"):
+        await solve(partial(auto, value=0.01))
+    with pytest.raises(BadInput, match="not negative"):
+        await solve(partial(auto, error_cost=-1.0))
+
+
+async def test_a_table_says_what_an_effort_is_and_what_a_question_will_cost(tmp_path: Path) -> None:
+    made(verifier={}, efforts={"low": 50.0, "medium": 4000.0, "high": 16_000.0, "max": 1e9}).save(tmp_path / "t.json")
+    table, ledger = str(tmp_path / "t.json"), Ledger()
+    low, high = [(await calls(says("42", "42", "41"), effort=effort, table=table))[0] for effort in ("low", "high")]
+    assert low < high
+    assert low == (await calls(says("42", "42", "41"), worth=50.0, table=table))[0]
+    await solve(partial(auto, table=table), Fake(says("42")), ledger=ledger)
+    whys = [row.body["why"] for row in ledger.rows if row.kind == "offer"]
+    assert "300 tokens in all are likely, 100 to 4,000" in whys[0]
 
 
 @pytest.mark.parametrize("given", [{"effort": "some"}, {"worth": -1.0}, {"worth": float("nan")}, {"most": 0}])

@@ -9,6 +9,7 @@ choice made is the bound's gap. It is never more than that one step.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def hull(gains: Floats, prices: Floats) -> list[tuple[float, float, float, int]]
             path.pop()
         path.append((float(prices[j]), float(gains[j]), j))
     told = []
-    for low, high in zip(path, path[1:], strict=False):
+    for low, high in itertools.pairwise(path):
         told.append((_steep(low, high), high[1] - low[1], high[0] - low[0], high[2]))
     return told
 
@@ -69,8 +70,8 @@ def _steep(low: tuple[float, float, int], high: tuple[float, float, int]) -> flo
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What came of one budget for all: whether each question was answered right, its samples and tokens, and the bound's gap of each round, as
-    a share of what the round was expected to gain."""
+    """What came of one budget for all: whether each question was answered right, its samples and tokens, and the bound's gap of each
+    round, as a share of what the round was expected to gain."""
 
     right: Floats
     samples: Floats
@@ -79,8 +80,8 @@ class Spread:
 
 
 def together(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: Mind, costs: Sequence[float], part: float = 0.5) -> Spread:
-    """All questions at once, on recorded samples (`orders`: one order of each deck's, shape [n]): round after round the tokens that are left
-    are shared, and `part` of the samples that each question was given are drawn. `costs` are tokens of a sample of each kind."""
+    """All questions at once, on recorded samples (`orders`: one order of each deck's, shape [n]): round after round the tokens that are
+    left are shared, and `part` of the samples that each question was given are drawn. `costs` are tokens of a sample of each kind."""
     hands = [np.zeros(len(costs), dtype=np.int64) for _ in decks]
     queues = [[order[deck.kind[order] == kind] for kind in range(len(costs))] for deck, order in zip(decks, orders, strict=True)]
     offers = [_offers(deck, queue, hand, mind, costs) for deck, queue, hand in zip(decks, queues, hands, strict=True)]
@@ -92,12 +93,13 @@ def together(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: 
         for i in np.flatnonzero(made.taken >= 0):
             kind, k = divmod(int(made.taken[i]), len(KS))
             n = max(1, int(np.ceil(part * KS[k])))
-            price = float(decks[i].tokens[queues[i][kind][hands[i][kind] : hands[i][kind] + n]].sum()) + _opening(decks[i], hands[i], kind)
+            deck = decks[int(i)]
+            price = float(deck.tokens[queues[i][kind][hands[i][kind] : hands[i][kind] + n]].sum()) + _opening(deck, hands[i], kind)
             if spent.sum() + price > total:
                 continue
             hands[i][kind] += n
             spent[i] += price
-            offers[i], moved = _offers(decks[i], queues[i], hands[i], mind, costs), True
+            offers[i], moved = _offers(deck, queues[i], hands[i], mind, costs), True
     right = np.array([_right(deck, queue, hand, mind) for deck, queue, hand in zip(decks, queues, hands, strict=True)])
     return Spread(right, np.array([hand.sum() for hand in hands], dtype=float), spent, gaps)
 

@@ -35,8 +35,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 STICKS = 4  # answers not seen yet that are told apart
+TOP = 8  # answers that may come to be chosen: the likeliest ones; what the others say is counted together
 SUREST = 6.0  # log odds: no verifier is surer than that of one sample
 OUTCOMES = 128  # of what may come
 
@@ -88,62 +90,83 @@ def chances(belief: Belief, seen: Seen) -> Floats:
     return _right(belief, seen.votes, seen.silent.sum(axis=-1), seen.evidence)
 
 
-def _right(belief: Belief, votes: Floats, silent: Floats, evidence: Floats) -> Floats:
-    """Shapes [..., kinds, answers], [...] and [..., answers] to [..., answers]."""
+def _right(belief: Belief, votes: Floats, silent: Floats, evidence: Floats, others: Floats | float = 0.0) -> Floats:
+    """Shapes [..., kinds, answers], [...] and [..., answers] to [..., answers].
+
+    `silent` are all samples that say none of these answers, and `others` the odds that some other answer is right, times the samples there
+    are to the power of gamma: that product does not change with what comes. Shape [...].
+    """
     count = votes.sum(axis=-2)
     said = count > 0
-    share = np.where(said, count - belief.discount, 1.0) / (count.sum(axis=-1) + silent + 1.0)[..., None]
+    total = count.sum(axis=-1) + silent + 1.0
+    share = np.where(said, count - belief.discount, 1.0) / total[..., None]
     apart = (votes > 0).sum(axis=-2) - 1
     worth = belief.share * np.log(share) + belief.evidence * evidence + belief.kinds * apart
     odds = np.where(said, np.exp(np.minimum(worth - belief.none, 500.0)), 0.0)
-    told: Floats = odds / (1.0 + odds.sum(axis=-1, keepdims=True))
+    rest = odds.sum(axis=-1) + others * total**-belief.share
+    told: Floats = odds / (1.0 + rest)[..., None]
     return told
 
 
 def gains(belief: Belief, seen: Seen, ks: Sequence[int], rng: np.random.Generator, outcomes: int = OUTCOMES) -> Floats:
     """By how much k more samples of each kind are expected to raise the chance that the choice is right. Shape [m, kinds, ks]; ks rise."""
-    m, kinds, answers = seen.votes.shape
-    votes = np.pad(seen.votes, ((0, 0), (0, 0), (0, STICKS)))
-    evidence = np.pad(seen.evidence, ((0, 0), (0, STICKS + 1)))
+    m, kinds, _ = seen.votes.shape
     held = chances(belief, seen)
-    choice = held.argmax(axis=-1) if answers else np.zeros(m, dtype=np.int64)
-    some = votes[np.arange(m), :, choice].sum(axis=-1) > 0  # without any answer there is no choice to lose
-    shares = _shares(belief, votes, seen.silent, rng, outcomes)
+    lead = np.argsort(-held, axis=1, kind="stable")[:, :TOP]  # the choice first
+    answers = lead.shape[1]
+    votes = np.pad(np.take_along_axis(seen.votes, lead[:, None], axis=2), ((0, 0), (0, 0), (0, STICKS)))
+    evidence = np.pad(np.take_along_axis(seen.evidence, lead, axis=1), ((0, 0), (0, STICKS + 1)))[:, None, None]
+    apart = seen.votes.sum(axis=2) - votes.sum(axis=2)
+    quiet = (seen.silent + apart).sum(axis=1)
+    total = votes.sum(axis=(1, 2)) + quiet + 1.0
+    less = held.sum(axis=1) - np.take_along_axis(held, lead, axis=1).sum(axis=1)
+    others = less / np.maximum(1.0 - held.sum(axis=1), 1e-12) * total**belief.share
+    some = votes[:, :, 0].sum(axis=1) > 0  # without any answer there is no choice to lose
+    shares = _shares(belief, seen, votes, apart, lead, rng, outcomes)
     told = np.empty((m, kinds, len(ks)))
     for kind in range(kinds):
-        new = _draws(shares[:, :, kind], ks, rng)
-        rare = np.minimum(new[..., -2], 1.0)  # of the rest, no two say the same
+        *_, other, rest, mute = np.moveaxis(new := _draws(shares[:, :, kind], ks, rng), -1, 0)
+        rare = np.minimum(rest, 1.0)  # of the rest, no two say the same
         after = np.zeros((m, outcomes, len(ks), kinds, answers + STICKS + 1))
         after[..., :-1] = votes[:, None, None]
-        after[..., kind, :] += np.concatenate([new[..., :-2], rare[..., None]], axis=-1)
-        silent = seen.silent.sum(axis=-1)[:, None, None] + new[..., -1] + new[..., -2] - rare
-        right = _right(belief, after, silent, evidence[:, None, None])
-        stay = right[np.arange(m)[:, None, None], np.arange(outcomes)[:, None], np.arange(len(ks)), choice[:, None, None]]
-        told[:, kind] = (right.max(axis=-1) - np.where(some[:, None, None], stay, 0.0)).mean(axis=1)
+        after[..., kind, :-1] += new[..., :-3]
+        after[..., kind, -1] = rare
+        silent = quiet[:, None, None] + other + mute + rest - rare
+        right = _right(belief, after, silent, evidence, np.maximum(others, 0.0)[:, None, None])
+        told[:, kind] = (right.max(axis=-1) - np.where(some[:, None, None], right[..., 0], 0.0)).mean(axis=1)
     return told
 
 
-def _shares(belief: Belief, votes: Floats, silent: Floats, rng: np.random.Generator, outcomes: int) -> Floats:
-    """Chances of each answer, of the rest, and of no answer, drawn from the posterior. Shape [m, outcomes, kinds, answers + 2]."""
+def _shares(belief: Belief, seen: Seen, votes: Floats, apart: Floats, lead: Ints, rng: np.random.Generator, outcomes: int) -> Floats:
+    """Chances of each of the leading answers, of those not seen yet, of all other ones, of the rest, and of no answer, from the posterior.
+
+    `votes` are those of the leading answers and of the ones not seen yet, `apart` those of the others by kind, shape [m, kinds]. Shape
+    [m, outcomes, kinds, answers + 3].
+    """
     m, kinds, answers = votes.shape
-    tables = np.where(votes > 0, np.maximum(1.0, belief.kin * np.log1p(votes / belief.kin)), 0.0).sum(axis=1)
+    tables = np.where(seen.votes > 0, np.maximum(1.0, belief.kin * np.log1p(seen.votes / belief.kin)), 0.0).sum(axis=1)
     known = tables > 0
     different = known.sum(axis=1)[:, None]
     theta = _thetas(belief, tables.sum(axis=1), different[:, 0], rng, outcomes)
-    weights = np.where(known, tables - belief.discount, 0.0)[:, None].repeat(outcomes, axis=1)
+    each = np.where(known, tables - belief.discount, 0.0)
+    leading = np.take_along_axis(each, lead, axis=1)
+    weights = np.concatenate([leading, each.sum(axis=1, keepdims=True) - leading.sum(axis=1, keepdims=True)], axis=1)
+    weights = np.maximum(weights, 0.0)[:, None].repeat(outcomes, axis=1)
     drawn = rng.standard_gamma(np.concatenate([weights, (theta + belief.discount * different)[..., None]], axis=-1))
     drawn /= np.maximum(drawn.sum(axis=-1, keepdims=True), 1e-300)
-    rest, base = drawn[..., -1], drawn[..., :-1]
+    rest = drawn[..., -1]
     cuts = rng.beta(1 - belief.discount, theta[..., None] + belief.discount * (different[..., None] + np.arange(1, STICKS + 1)))
+    base = np.empty((m, outcomes, answers + 2))
+    base[..., : answers - STICKS], base[..., -2] = drawn[..., :-2], drawn[..., -2]
     for j in range(STICKS):
         base[..., answers - STICKS + j] = rest * cuts[..., j]
         rest = rest * (1 - cuts[..., j])
-    base = np.concatenate([base, rest[..., None]], axis=-1)
-    counts = np.concatenate([votes, np.zeros((m, kinds, 1))], axis=-1)
+    base[..., -1] = rest
+    counts = np.concatenate([votes, apart[..., None], np.zeros((m, kinds, 1))], axis=-1)
     own = rng.standard_gamma(belief.kin * base[:, :, None] + counts[:, None])
     own /= np.maximum(own.sum(axis=-1, keepdims=True), 1e-300)
     speaking, quiet = belief.silence
-    mute = rng.beta(quiet + silent[:, None], speaking + votes.sum(axis=-1)[:, None], (m, outcomes, kinds))[..., None]
+    mute = rng.beta(quiet + seen.silent[:, None], speaking + seen.votes.sum(axis=-1)[:, None], (m, outcomes, kinds))[..., None]
     return np.concatenate([own * (1 - mute), mute], axis=-1)
 
 
@@ -181,6 +204,7 @@ def _draws(shares: Floats, ks: Sequence[int], rng: np.random.Generator) -> Float
     Shape [m, outcomes, chances] to [m, outcomes, ks, chances].
     """
     edges = np.cumsum(shares, axis=-1)[..., None, :-1]
-    picks = (rng.random((*shares.shape[:2], ks[-1], 1)) > edges).sum(axis=-1)
-    hits = np.cumsum(picks[..., None] == np.arange(shares.shape[-1]), axis=2)
-    return hits[:, :, np.array(ks) - 1].astype(float)
+    picks = (rng.random((*shares.shape[:2], ks[-1], 1)) > edges).sum(axis=-1, dtype=np.int8 if shares.shape[-1] < 128 else np.int64)
+    hits = (picks[..., None] == np.arange(shares.shape[-1], dtype=picks.dtype)).view(np.int8)
+    told = np.add.reduceat(hits, [0, *ks[:-1]], axis=2, dtype=np.int16)
+    return np.cumsum(told, axis=2).astype(float)

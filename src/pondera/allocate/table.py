@@ -39,8 +39,8 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Those of them whose first round ended with a chance from `low` to `high`: their share, the mean number of samples of each sort, the 5th,
-    50th and 95th percentile of tokens (prompts with them), and the share that is right."""
+    """Those of them whose first round ended with a chance from `low` to `high`: their share, the mean number of samples of each sort, the
+    5th, 50th and 95th percentile of tokens (prompts with them), and the share that is right."""
 
     worth: float
     low: float
@@ -54,8 +54,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """What is known of a model. `costs` are tokens of a sample by sort, `efforts` tokens that a right answer is worth, `verifier` the body of
-    a fitted verifier of samples alone (empty: none was found that helps)."""
+    """What is known of a model. `costs` are tokens of a sample by sort, `efforts` tokens that a right answer is worth, `verifier` the body
+    of a fitted verifier of samples alone (empty: none was found that helps)."""
 
     model: str
     belief: Belief
@@ -80,7 +80,12 @@ class Table:
 
     def save(self, path: Path) -> None:
         """Write it as JSON, a point, a row, a signal a line."""
-        body: dict[str, Any] = {"version": VERSION, "card": {"model": self.model, **self.card}, "efforts": self.efforts, "costs": self.costs}
+        body: dict[str, Any] = {
+            "version": VERSION,
+            "card": {"model": self.model, **self.card},
+            "efforts": self.efforts,
+            "costs": self.costs,
+        }
         body |= {"belief": asdict(self.belief)}
         lists = {"curve": [asdict(one) for one in self.curve], "rows": [asdict(one) for one in self.rows]}
         told = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in body.items()]

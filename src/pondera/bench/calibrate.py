@@ -1,11 +1,13 @@
 """From a bank to a calibrated table: the verifier of samples alone, the belief, and what thinking comes to on questions held out of both.
 
-Folds part questions. The evidence by which the belief is fitted is that of verifiers which had not seen the question; the curve, the efforts
-and the rows of the table are those of questions that neither the verifier nor the belief of their fold had seen. What is kept is fitted to all.
+Folds part questions. The evidence by which the belief is fitted is that of verifiers which had not seen the question; the curve, the
+efforts and the rows of the table are those of questions that neither the verifier nor the belief of their fold had seen. What is kept is
+fitted to all.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +69,14 @@ def calibrate(results: Sequence[Result], model: str, card: Mapping[str, Any], te
     rows = tuple(row for worth, ends in told.items() for row in _rows(worth, ends))
     verifier = _body(judge) if judge else {}
     return Table(
-        model=model, belief=belief, costs=costs, efforts=efforts, curve=curve, rows=rows, verifier=verifier, card={**card, **counted, **notes}
+        model=model,
+        belief=belief,
+        costs=costs,
+        efforts=efforts,
+        curve=curve,
+        rows=rows,
+        verifier=verifier,
+        card={**card, **counted, **notes},
     )
 
 
@@ -127,7 +136,9 @@ def _tokens(one: Ends) -> Any:
 def _efforts(curve: Sequence[Point]) -> dict[str, float]:
     """The least worth at which a part of what thinking gains on the way from the first point to the best is there."""
     right = np.maximum.accumulate([point.right for point in curve])
-    found = {effort: curve[int(np.argmax(right >= right[0] + part * (right[-1] - right[0]) - 1e-12))].worth for effort, part in GAINED.items()}
+    found = {
+        effort: curve[int(np.argmax(right >= right[0] + part * (right[-1] - right[0]) - 1e-12))].worth for effort, part in GAINED.items()
+    }
     return {effort: found.get(effort, curve[-1].worth) for effort in EFFORTS}
 
 
@@ -136,7 +147,7 @@ def _rows(worth: float, ends: Sequence[Ends]) -> list[Row]:
     first, tokens, right = (np.concatenate([part(one) for one in ends]) for part in (lambda one: one.first, _tokens, _right))
     hands = np.concatenate([one.hands for one in ends])
     told = []
-    for low, high in zip(EDGES, EDGES[1:], strict=False):
+    for low, high in itertools.pairwise(EDGES):
         here = (first >= low) & ((first < high) | (high == EDGES[-1]))
         if not here.any():
             continue

@@ -29,7 +29,8 @@ def alone(one: Mapping[str, Any]) -> Floats:
     told = np.full(len(NAMES), np.nan)
     if len(some := one.get("signals", ())) == len(told[ALONE]):
         told[ALONE] = [np.nan if value is None else value for value in some]
-    return by_themselves(told[None])[0]
+    alone: Floats = by_themselves(told[None])[0]
+    return alone
 
 
 def own(results: Iterable[Result], card: Mapping[str, Any] | None = None) -> Fit:

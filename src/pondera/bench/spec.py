@@ -10,6 +10,7 @@ and if wanted `seeds`, `verifier`, `judge`, `draft`, `reward`, `price`, `at_once
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -38,8 +39,9 @@ class Cell:
 
     @property
     def print(self) -> str:
-        """What is asked of which model, in 16 hexadecimal digits. A price changes no answer."""
-        origin = {name: text for name, text in self.plan.origin().items() if name != "price"}
+        """What is asked of which model, in 16 hexadecimal digits. A price changes no answer, but where its worth is told in dollars."""
+        bought = re.search(r"\b(value|error_cost)\s*=", self.plan.strategy)
+        origin = {name: text for name, text in self.plan.origin().items() if name != "price" or bought}
         return digest((self.task, sorted(origin.items()), [(name, float(cap)) for name, cap in self.budget.caps()], self.seed))
 
     @property

@@ -40,6 +40,9 @@ async def auto(
     *,
     effort: str = "medium",
     worth: float = 0.0,
+    value: float = 0.0,
+    error_cost: float = 0.0,
+    price: float = 0.0,
     most: int = 64,
     by: str = "",
     table: str = "",
@@ -50,18 +53,20 @@ async def auto(
 
     `worth` is what a right answer is worth in tokens, or `effort` says it in a word: "low", "medium", "high" or "max", which are points on
     the model's own returns curve where there is a calibrated `table` of it (a model's name, or a file of `pondera calibrate`; "none" for
-    none). At `most` samples it ends. The verifier `by`, else the table's, judges each sample by itself: the chance that it is right.
+    none). Or say it in dollars: the `value` of a right answer and what an error costs, a million generated tokens being `price` (that of
+    the model by default). At `most` samples it ends. The verifier `by`, else the table's, judges each sample by itself: its score is the
+    chance that it is right.
 
     Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
-    guide, rng = Guide.of(table, effort, worth, most, by), await Rng()
+    guide, rng = Guide.of(table, by, effort, most, wanted(worth, value, error_cost, price)), await Rng()
     pool, nodes = guide.pool(), list[Thought]()
     lost: PonderaError = BranchesFailed("No sample came to anything.")
     begun, chosen = (await Left()).seconds, root
     while True:
-        price, left = costs(nodes, pool.kinds, guide.costs), (await Left()).seconds
-        room = min(most - sum(pool.asked), in_time(nodes, begun, left, max(price)))
-        choice = guide.decide(pool, price, room, rng.getrandbits(63))
+        each, left = costs(nodes, pool.kinds, guide.costs), (await Left()).seconds
+        room = min(most - sum(pool.asked), in_time(nodes, begun, left, max(each)))
+        choice = guide.decide(pool, each, room, rng.getrandbits(63))
         if nodes:
             await Offer(chosen, pool.best(guide.belief)[1], guide.told(choice, pool))
         owed = not nodes and sum(pool.asked) < OWED
@@ -100,13 +105,15 @@ class Guide:
     table: Table | None = None
 
     @classmethod
-    def of(cls, table: str, effort: str, worth: float, most: int, by: str) -> Guide:
+    def of(cls, table: str, by: str, effort: str, most: int, worth: float) -> Guide:
         """Raises BadInput for what cannot be used."""
         from pondera.allocate.posterior import Belief  # which loads numpy
         from pondera.allocate.table import load
 
         if effort not in WORTH or not worth >= 0 or most < 1:
-            raise BadInput(f"effort={effort!r}, worth={worth}, most={most}: an effort is one of {', '.join(WORTH)}; the others are above 0.")
+            raise BadInput(
+                f"effort={effort!r}, worth={worth}, most={most}: an effort is one of {', '.join(WORTH)}; the others are above 0."
+            )
         if table in ("", "none"):
             return cls(Belief(), worth or WORTH[effort], [expected for _, expected in SORTS.values()], by)
         known = load(table)
@@ -126,16 +133,27 @@ class Guide:
 
         return Pool(kinds, keys, scores, asked, self.middle)
 
-    def decide(self, pool: Pool, price: Sequence[float], room: int, seed: int) -> Choice | None:
+    def decide(self, pool: Pool, each: Sequence[float], room: int, seed: int) -> Choice | None:
         from pondera.allocate.decide import decide
 
-        return decide(self.belief, pool, self.worth, price, room, seed)
+        return decide(self.belief, pool, self.worth, each, room, seed)
 
     def told(self, choice: Choice | None, pool: Pool) -> str:
         """What is done next and why, in words; after the first round also what the whole is expected to cost, where a table knows."""
         expected = self.table.expected(self.worth, pool.best(self.belief)[1]) if self.table and sum(pool.asked) <= FIRST else None
         more = f"; {expected[1]:,.0f} tokens in all are likely, {expected[0]:,.0f} to {expected[2]:,.0f}" if expected else ""
         return told(choice, self.worth) + more
+
+
+def wanted(worth: float, value: float, error_cost: float, price: float) -> float:
+    """The tokens that a right answer is worth, by its value in dollars where that is given; 0 where nothing is said. Raises BadInput."""
+    if not (value >= 0 and error_cost >= 0 and price >= 0 and math.isfinite(value + error_cost + price)):
+        raise BadInput(f"value={value}, error_cost={error_cost}, price={price} are dollars: give numbers that are not negative.")
+    if worth or not value + error_cost:
+        return worth
+    if not price:
+        raise BadInput("What an answer is worth in dollars needs the price of tokens: give the model's, as in --price 0.15,0.6.")
+    return 1e6 * (value + error_cost) / price
 
 
 def judge(table: str) -> str:

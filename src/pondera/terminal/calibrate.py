@@ -64,7 +64,7 @@ def calibrate(
             listed = enlist(bench, spec)
             if not asyncio.run(carry_out(bench, spec, listed, quiet)):
                 raise typer.Exit(INTERRUPTED)
-            cells = listed.cells
+            cells = list(listed.cells)
         made = _made(bench, cells, model, quiet)
     with on_disk(out):
         made.save(out)
@@ -78,7 +78,8 @@ def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool) -> Table:
     from pondera.bench import calibrate as learn
     from pondera.bench.bank import draws
 
-    banks, pools = [cell for cell in cells if draws(cell) is not None], dict[tuple[str, str], Result]()
+    banks = [cell for cell in cells if draws(cell) is not None]
+    pools: dict[tuple[str, str], Result] = {}
     for cell in banks:
         for result in bench.results(cell):  # strategies that only choose share their samples: the largest pool of a problem has them all
             known = pools.get((cell.task, result.problem))
@@ -118,14 +119,18 @@ def show(out: Console, table: Table) -> None:
     from pondera.terminal.bench import columns
 
     named = {worth: [name for name, own in table.efforts.items() if own == worth] for worth in table.efforts.values()}
-    shown = columns(("effort",), ("worth", "right", "samples", "tokens"), f"{table.model}: what thinking comes to, as a right answer is worth more tokens")
+    shown = columns(
+        ("effort",),
+        ("worth", "right", "samples", "tokens"),
+        f"{table.model}: what thinking comes to, as a right answer is worth more tokens",
+    )
     for point in table.curve:
         efforts = ", ".join(named.get(point.worth, []))
         shown.add_row(efforts, f"{point.worth:,.0f}", f"{point.right:.1%}", f"{point.samples:.1f}", f"{point.tokens:,.0f}")
     out.print(shown)
     held = table.card.get("held out", {})
     if held:
-        words = f"Of {count(table.card['questions'], 'question')}, held out in turn, at medium effort: {held['right']:.1%} right, {held['expected']:.1%} expected, "
-        out.print(words + f"calibration error {held['calibration error']:.3f}.", soft_wrap=True)
+        words = f"Of {count(table.card['questions'], 'question')}, held out in turn, at medium effort: {held['right']:.1%} right, "
+        out.print(f"{words}{held['expected']:.1%} expected, calibration error {held['calibration error']:.3f}.", soft_wrap=True)
     if "verifier" in table.card:
         out.print(f"Verifier: {table.card['verifier']}.", style="yellow", soft_wrap=True)

@@ -1,7 +1,8 @@
 """The verifier of a calibrated table: the chance that a sample is right, judged by itself, whatever the others say.
 
-A logistic regression as in :mod:`pondera.verifiers.learned`, over those of :mod:`pondera.verifiers.signals` that a sample has alone, so that
-what it says of one sample and what the vote says are two pieces of evidence (:mod:`pondera.allocate.posterior`). `pondera calibrate` fits it.
+A logistic regression as in :mod:`pondera.verifiers.learned`, over those of :mod:`pondera.verifiers.signals` that a sample has alone, so
+that what it says of one sample and what the vote says are two pieces of evidence (:mod:`pondera.allocate.posterior`). `pondera calibrate`
+fits it.
 """
 
 from __future__ import annotations

@@ -146,6 +146,15 @@ def show(title: str, told: dict[str, Way]) -> None:
             line(name, f"{tokens:,.0f}", f"{good:.1%}", f"{need:,.0f}", times, *gap_of(way.right[:, i], ours.at(tokens)))
 
 
+def quarter(told: dict[str, Way]) -> None:
+    """The dearest setting of each baseline beside `auto` with a quarter and an eighth of its tokens."""
+    head("With a quarter of the tokens, and with an eighth", "baseline", "tokens", "right", "a quarter", "95 %", "an eighth", "95 %")
+    for name, way in told.items():
+        if name != OURS:
+            tokens, good = float(way.tokens[:, -1].mean()), way.right[:, -1]
+            line(name, f"{tokens:,.0f}", f"{good.mean():.1%}", *(x for part in (4, 8) for x in gap_of(good, told[OURS].at(tokens / part))))
+
+
 def calibration(title: str, ended: dict[float, list[Ends]], table: Table) -> None:
     """Predicted chance against outcome, and predicted spend against spent, at each effort."""
     head(
@@ -284,6 +293,7 @@ def main() -> None:
     names = [name for name in found[0] if all(name in part for part in found)]
     mixed = {name: Way(*(np.concatenate([getattr(part[name], one) for part in found]) for one in ("right", "tokens"))) for name in names}
     show("the mix", mixed)
+    quarter(mixed)
     calibration("the mix", ends, table)
     regret("the mix", every, ends, list(table.efforts.values()), given.orders)
     shared("the mix", every, table, mixed[OURS], 2)

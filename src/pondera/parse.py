@@ -16,7 +16,7 @@ Table = Mapping[str, Callable[..., Any]]
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,)}
 
 
-def call(text: str, table: Table, sort: str, **defaults: Any) -> Callable[..., Any]:
+def call(text: str, table: Table, sort: str, /, **defaults: Any) -> Callable[..., Any]:
     """The function that `text` names, its keyword arguments bound. `defaults` bind where the function takes them and the text does not.
 
     Raises BadInput, in one sentence with the nearest right one, for a wrong name, argument or value.

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pondera.allocate.fitting import _rights, _says, _silence, fit, likelihood, states
+from pondera.allocate.fitting import _rights, _says, _silence, _spread, fit, likelihood, states
 from pondera.allocate.policies import Deck
 from pondera.allocate.posterior import Belief, chances
 
@@ -42,6 +42,12 @@ def test_what_the_model_says_is_found_again() -> None:
     assert _silence(decks(120, silent=0.25), Belief()) == _silence(decks(120, silent=0.25), Belief())
     speaking, quiet = _silence(decks(120, silent=0.25), Belief())
     assert quiet / (speaking + quiet) == near(0.25, abs=0.03)
+
+
+def test_how_much_answers_differ_in_evidence_is_told() -> None:
+    assert _spread(decks(60, telling=0.0), Belief()) == near(1.0, abs=0.1)
+    assert _spread(decks(60, telling=3.0), Belief()) > 1.3
+    assert _spread([], Belief()) == Belief().spread
 
 
 def test_a_fit_is_likelier_on_questions_that_it_has_not_seen_and_is_calibrated() -> None:

@@ -142,6 +142,15 @@ def test_what_is_settled_and_what_is_hopeless_is_worth_little_and_a_contest_much
     assert gain([[1.0] * 30])[0] < gain([[1.0] * 12])[0]
 
 
+def test_a_verifier_may_know_better_of_an_answer_that_nobody_has_given_yet() -> None:
+    seen = Seen.one([[2.0, 1.0]], [0.0], [0.5, -0.5])
+    narrow, wide = (gains(Belief(spread=sd), seen, (1, 4), rng(), 4_000)[0, 0] for sd in (1e-6, 2.0))
+    assert (wide > narrow + 0.005).all()
+    blind = Seen.one([[2.0, 1.0]], [0.0], [0.0, 0.0])
+    same = [gains(Belief(spread=sd), blind, (1, 4), rng(), 4_000)[0, 0].tolist() for sd in (1e-6, 2.0)]
+    assert same[0] == same[1], "nobody judges"
+
+
 def test_a_verifier_that_is_sure_makes_more_samples_worth_less() -> None:
     assert gain([[2.0, 2.0]], evidence=[3.0, -3.0])[0] < gain([[2.0, 2.0]])[0] / 4
 

@@ -30,10 +30,11 @@ class Pool:
     def seen(self) -> Seen:
         column = {key: j for j, key in enumerate(self.answers)}
         votes, evidence = np.zeros((1, len(self.asked), len(column))), np.zeros((1, len(column)))
-        for kind, key, score in zip(self.kinds, self.keys, self.scores, strict=True):
-            if key is not None:
-                votes[0, kind, column[key]] += 1
-                evidence[0, column[key]] += 0.0 if score is None else float(log_odds(score, self.middle))
+        said = [i for i, key in enumerate(self.keys) if key is not None]
+        at, scores = [column[self.keys[i] or ""] for i in said], [self.scores[i] for i in said]
+        np.add.at(votes[0], ([self.kinds[i] for i in said], at), 1.0)
+        told = log_odds([0.5 if score is None else score for score in scores], self.middle)
+        np.add.at(evidence[0], at, np.where([score is None for score in scores], 0.0, told))
         return Seen(votes, np.array([self.asked]) - votes.sum(axis=2), evidence / np.maximum(votes.sum(axis=1), 1.0))
 
     def best(self, belief: Belief) -> tuple[str | None, float]:

@@ -76,7 +76,7 @@ def likelihood(belief: Belief, told: States) -> Floats:
 def fit(decks: Sequence[Deck], start: Belief | None = None, seed: int = 0) -> Belief:
     """The belief that decks tell. Needs some questions; with few of them it stays near `start`, the defaults."""
     first, rng = start or Belief(), np.random.default_rng(seed)
-    said = _says(decks, replace(first, silence=_silence(decks, first)), rng)
+    said = _says(decks, replace(first, silence=_silence(decks, first), spread=_spread(decks, first)), rng)
     return _rights(states(decks, rng), said)
 
 
@@ -97,6 +97,17 @@ def _silence(decks: Sequence[Deck], start: Belief) -> tuple[float, float]:
     spread = float(shares.var()) - mean * (1 - mean) / n  # what is left of it when chance is taken out
     weight = float(np.clip(mean * (1 - mean) / max(spread, 1e-4) - 1, 0.5, 50.0))
     return round(weight * (1 - mean), 4), round(weight * mean, 4)
+
+
+def _spread(decks: Sequence[Deck], start: Belief) -> float:
+    """The standard deviation of evidence among a question's answers, each as its first sample has it; the default counts as ten answers."""
+    total, count = 10 * start.spread**2, 10.0
+    for deck in decks:
+        _, at = np.unique(deck.options, return_index=True)
+        told = deck.evidence[at[deck.options[at] >= 0]]
+        if len(told) > 1 and told.any():
+            total, count = total + float(((told - told.mean()) ** 2).sum()), count + len(told) - 1
+    return round(float(np.sqrt(total / count)), 4)
 
 
 def _says(decks: Sequence[Deck], start: Belief, rng: np.random.Generator) -> Belief:

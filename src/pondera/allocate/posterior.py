@@ -19,7 +19,8 @@ with :math:`e_j` what a verifier thinks of the samples that say j (log odds), an
 
 .. math:: E[\max_j P'(j) - P'(j^*)]
 
-over what they may say, P' being the chances after it and j* the choice now (the knowledge gradient, Frazier et al. 2008, of a vote). It is
+over what they may say, P' being the chances after it and j* the choice now (the knowledge gradient, Frazier et al. 2008, of a vote). What a
+verifier will think of an answer nobody has given yet is drawn about what it thinks of the question's others. The gain is
 0 where nothing that may come would change the choice: where a vote has settled, and where the answers are so scattered that no choice
 would be good. It is never negative, and before the first sample it says how often k of them would be right.
 
@@ -40,7 +41,7 @@ Ints = NDArray[np.int64]
 STICKS = 4  # answers not seen yet that are told apart
 TOP = 8  # answers that may come to be chosen: the likeliest ones; what the others say is counted together
 SUREST = 6.0  # log odds: no verifier is surer than that of one sample
-OUTCOMES = 128  # of what may come
+OUTCOMES = 64  # of what may come
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,8 @@ class Belief:
     """The parameters; the defaults were fitted to nothing, and suit a model and questions that nobody has measured.
 
     `thetas` with their `odds`, `discount`, `kin` of what the model says; `share`, `evidence`, `kinds` and `none` (u_0) of which answer is
-    right; `silence` are the samples with and without an answer that a kind is expected to have had before the first.
+    right; `spread` is by how much a question's answers differ in evidence (the standard deviation); `silence` are the samples with and
+    without an answer that a kind is expected to have had before the first.
     """
 
     thetas: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -59,6 +61,7 @@ class Belief:
     evidence: float = 1.0
     kinds: float = 0.5
     none: float = -2.2
+    spread: float = 1.0
     silence: tuple[float, float] = (2.0, 0.25)
 
 
@@ -90,51 +93,61 @@ def chances(belief: Belief, seen: Seen) -> Floats:
     return _right(belief, seen.votes, seen.silent.sum(axis=-1), seen.evidence)
 
 
-def _right(belief: Belief, votes: Floats, silent: Floats, evidence: Floats, others: Floats | float = 0.0) -> Floats:
-    """Shapes [..., kinds, answers], [...] and [..., answers] to [..., answers].
-
-    `silent` are all samples that say none of these answers, and `others` the odds that some other answer is right, times the samples there
-    are to the power of gamma: that product does not change with what comes. Shape [...].
-    """
+def _right(belief: Belief, votes: Floats, silent: Floats, evidence: Floats) -> Floats:
+    """Shapes [..., kinds, answers], [...] and [..., answers] to [..., answers]."""
     count = votes.sum(axis=-2)
-    said = count > 0
-    total = count.sum(axis=-1) + silent + 1.0
-    share = np.where(said, count - belief.discount, 1.0) / total[..., None]
-    apart = (votes > 0).sum(axis=-2) - 1
-    worth = belief.share * np.log(share) + belief.evidence * evidence + belief.kinds * apart
-    odds = np.where(said, np.exp(np.minimum(worth - belief.none, 500.0)), 0.0)
-    rest = odds.sum(axis=-1) + others * total**-belief.share
-    told: Floats = odds / (1.0 + rest)[..., None]
+    odds = np.where(count > 0, np.maximum(count - belief.discount, 0.0) ** belief.share * _pull(belief, votes, evidence), 0.0)
+    told: Floats = odds / ((count.sum(axis=-1) + silent + 1.0) ** belief.share + odds.sum(axis=-1))[..., None]
+    return told
+
+
+def _pull(belief: Belief, votes: Floats, evidence: Floats) -> Floats:
+    """What speaks for answers besides their share, as a factor of their odds. Shapes as in `_right`."""
+    worth = belief.evidence * evidence + belief.kinds * ((votes > 0).sum(axis=-2) - 1) - belief.none
+    told: Floats = np.exp(np.clip(worth, -300.0, 300.0))
     return told
 
 
 def gains(belief: Belief, seen: Seen, ks: Sequence[int], rng: np.random.Generator, outcomes: int = OUTCOMES) -> Floats:
     """By how much k more samples of each kind are expected to raise the chance that the choice is right. Shape [m, kinds, ks]; ks rise."""
-    m, kinds, _ = seen.votes.shape
+    kinds = seen.votes.shape[1]
     held = chances(belief, seen)
     lead = np.argsort(-held, axis=1, kind="stable")[:, :TOP]  # the choice first
-    answers = lead.shape[1]
-    votes = np.pad(np.take_along_axis(seen.votes, lead[:, None], axis=2), ((0, 0), (0, 0), (0, STICKS)))
-    evidence = np.pad(np.take_along_axis(seen.evidence, lead, axis=1), ((0, 0), (0, STICKS + 1)))[:, None, None]
+    answers = lead.shape[1] + STICKS
+    votes = _roomy(np.take_along_axis(seen.votes, lead[:, None], axis=2), 0.0)
+    heard = seen.votes.sum(axis=1)  # what is to come is expected to be judged as what has come
+    usual = (heard * seen.evidence).sum(axis=1, keepdims=True) / (heard.sum(axis=1, keepdims=True) + 1.0)
+    evidence = _roomy(np.take_along_axis(seen.evidence, lead, axis=1), usual)
     apart = seen.votes.sum(axis=2) - votes.sum(axis=2)
-    quiet = (seen.silent + apart).sum(axis=1)
-    total = votes.sum(axis=(1, 2)) + quiet + 1.0
-    less = held.sum(axis=1) - np.take_along_axis(held, lead, axis=1).sum(axis=1)
-    others = less / np.maximum(1.0 - held.sum(axis=1), 1e-12) * total**belief.share
-    some = votes[:, :, 0].sum(axis=1) > 0  # without any answer there is no choice to lose
-    shares = _shares(belief, seen, votes, apart, lead, rng, outcomes)
-    told = np.empty((m, kinds, len(ks)))
-    for kind in range(kinds):
-        *_, other, rest, mute = np.moveaxis(new := _draws(shares[:, :, kind], ks, rng), -1, 0)
-        rare = np.minimum(rest, 1.0)  # of the rest, no two say the same
-        after = np.zeros((m, outcomes, len(ks), kinds, answers + STICKS + 1))
-        after[..., :-1] = votes[:, None, None]
-        after[..., kind, :-1] += new[..., :-3]
-        after[..., kind, -1] = rare
-        silent = quiet[:, None, None] + other + mute + rest - rare
-        right = _right(belief, after, silent, evidence, np.maximum(others, 0.0)[:, None, None])
-        told[:, kind] = (right.max(axis=-1) - np.where(some[:, None, None], right[..., 0], 0.0)).mean(axis=1)
+    count, total = votes.sum(axis=1).astype(np.int64), (seen.votes.sum(axis=2) + seen.silent).sum(axis=1).astype(np.int64)
+    # odds are those of the shares' powers; the sum of all of them, and of none of them being right, has the samples' number to that power
+    powers = np.maximum(np.arange(int(total.max(initial=0)) + ks[-1] + 2) - belief.discount, 0.0) ** belief.share
+    sizes = (np.arange(len(powers)) + 1.0) ** belief.share
+    less = np.maximum(held.sum(axis=1) - np.take_along_axis(held, lead, axis=1).sum(axis=1), 0.0)
+    others = less / np.maximum(1.0 - held.sum(axis=1), 1e-12) * sizes[total]  # what is not among the leading ones does not change
+    whole = (others[:, None] + sizes[total[:, None] + np.array(ks)])[:, None, None]
+    some = count[:, 0] > 0  # without any answer there is no choice to lose
+    new = _draws(_shares(belief, seen, votes, apart, lead, rng, outcomes), ks, rng)
+    spread = votes[:, None].repeat(kinds, axis=1)
+    spread[:, range(kinds), range(kinds)] = 1.0  # as soon as this kind says it too
+    before, after = _pull(belief, votes, evidence)[:, None, None, None], _pull(belief, spread, evidence[:, None])[:, None, :, None]
+    come, had = new[..., :answers], count[:, None, None, None]
+    odds = powers[had + come] * np.where(come > 0, after, before)
+    odds *= had + come > 0
+    single = powers[1] * np.exp(belief.evidence * usual - belief.none)[:, :, None, None]
+    first = np.minimum(new[..., -2], 1) * single  # of the rest, no two say the same
+    if seen.evidence.any():
+        luck = np.exp(belief.evidence * belief.spread * rng.standard_normal((len(votes), outcomes, 1, 1, STICKS + 1)))
+        odds[..., -STICKS:] *= luck[..., 1:]
+        first = first * luck[..., 0]
+    best = np.maximum(odds.max(axis=-1), first) - odds[..., 0] * some[:, None, None, None]
+    told: Floats = (best / (whole + odds.sum(axis=-1) + first)).mean(axis=1)
     return told
+
+
+def _roomy(told: Floats, value: Floats | float) -> Floats:
+    """With places for answers not seen yet, of the same value each."""
+    return np.concatenate([told, np.zeros((*told.shape[:-1], STICKS)) + value], axis=-1)
 
 
 def _shares(belief: Belief, seen: Seen, votes: Floats, apart: Floats, lead: Ints, rng: np.random.Generator, outcomes: int) -> Floats:
@@ -177,7 +190,8 @@ def scatter(belief: Belief, tables: Floats, different: Floats) -> Floats:
     """
     theta, d = np.array(belief.thetas)[None], belief.discount
     n, k = np.maximum(tables, 1.0)[:, None], np.maximum(different, 1.0)[:, None]
-    told = _log_gamma(theta / d + k) - _log_gamma(theta / d + 1) - _log_gamma(theta + n) + _log_gamma(theta + 1)
+    parts = _log_gamma(np.stack(np.broadcast_arrays(theta / d + k, theta / d + 1, theta + n, theta + 1)))
+    told = parts[0] - parts[1] - parts[2] + parts[3]
     told = np.exp(told - told.max(axis=1, keepdims=True)) * np.array(belief.odds)
     found: Floats = told / told.sum(axis=1, keepdims=True)
     return found
@@ -198,13 +212,18 @@ def _thetas(belief: Belief, tables: Floats, different: Floats, rng: np.random.Ge
     return found
 
 
-def _draws(shares: Floats, ks: Sequence[int], rng: np.random.Generator) -> Floats:
+def _draws(shares: Floats, ks: Sequence[int], rng: np.random.Generator) -> Ints:
     """How often each comes in the first k of a row of samples, for each k: the longer rows begin as the shorter ones do.
 
-    Shape [m, outcomes, chances] to [m, outcomes, ks, chances].
+    Shape [..., chances] to [..., ks, chances].
     """
-    edges = np.cumsum(shares, axis=-1)[..., None, :-1]
-    picks = (rng.random((*shares.shape[:2], ks[-1], 1)) > edges).sum(axis=-1, dtype=np.int8 if shares.shape[-1] < 128 else np.int64)
-    hits = (picks[..., None] == np.arange(shares.shape[-1], dtype=picks.dtype)).view(np.int8)
-    told = np.add.reduceat(hits, [0, *ks[:-1]], axis=2, dtype=np.int16)
-    return np.cumsum(told, axis=2).astype(float)
+    many, edges = shares.shape[-1], np.cumsum(shares, axis=-1)
+    luck = rng.random((*shares.shape[:-1], ks[-1]))
+    picks = np.zeros(luck.shape, dtype=np.int64)
+    for j in range(many - 1):
+        picks += luck > edges[..., j, None]
+    part = np.searchsorted(np.array(ks), np.arange(ks[-1]), side="right")
+    rows = np.arange(luck.size // ks[-1]).reshape(*shares.shape[:-1], 1)
+    hits = np.bincount(((rows * len(ks) + part) * many + picks).ravel(), minlength=shares.size * len(ks))
+    told: Ints = np.cumsum(hits.reshape(*shares.shape[:-1], len(ks), many), axis=-2)
+    return told

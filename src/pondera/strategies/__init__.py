@@ -30,6 +30,6 @@ STRATEGIES = parse.registry({function.__name__: function for function in _OURS},
 __all__ = ["STRATEGIES", "strategy"]
 
 
-def strategy(text: str, **defaults: Any) -> Strategy:
+def strategy(text: str, /, **defaults: Any) -> Strategy:
     """The strategy that a text such as `vote(n=8)` names. Raises BadInput with the nearest right name or argument."""
     return parse.call(text, STRATEGIES, "strategy", **defaults)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from pondera.errors import BRANCH_ERRORS, BadInput, BranchesFailed, PonderaError, Unaffordable
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 WORTH = {"low": 4_000.0, "medium": 16_000.0, "high": 64_000.0, "max": 1e9}  # tokens that a right answer is worth
 SORTS = {"chains": (chains, 250.0), "programs": (programs, 120.0)}  # and the tokens of one, before any was seen
-FIRST = 8  # samples at most of a first round
 OWED = 8  # samples that may come to nothing before a question is given up, whatever it is worth
 
 
@@ -63,12 +63,12 @@ async def auto(
     pool, nodes = guide.pool(), list[Thought]()
     lost: PonderaError = BranchesFailed("No sample came to anything.")
     begun, chosen = (await Left()).seconds, root
-    while True:
+    for rounds in count():
         each, left = costs(nodes, pool.kinds, guide.costs), (await Left()).seconds
         room = min(most - sum(pool.asked), in_time(nodes, begun, left, max(each)))
         choice = guide.decide(pool, each, room, rng.getrandbits(63))
         if nodes:
-            await Offer(chosen, pool.best(guide.belief)[1], guide.told(choice, pool))
+            await Offer(chosen, pool.best(guide.belief)[1], guide.told(choice, pool, rounds == 1))
         owed = not nodes and sum(pool.asked) < OWED
         if choice is None or not (choice.pays or owed):
             break
@@ -82,7 +82,7 @@ async def auto(
         except BRANCH_ERRORS as error:  # recorded by the runtime
             lost = error
         nodes += grown
-        asked = [count + n * (kind == choice.kind) for kind, count in enumerate(pool.asked)]
+        asked = [had + n * (kind == choice.kind) for kind, had in enumerate(pool.asked)]
         scores = await Score(tuple(nodes), guide.by) if guide.by and nodes else [None] * len(nodes)
         keys = await Key(tuple(nodes)) if nodes else []
         pool = guide.pool([*pool.kinds, *[choice.kind] * len(grown)], keys, scores, asked)
@@ -138,9 +138,9 @@ class Guide:
 
         return decide(self.belief, pool, self.worth, each, room, seed)
 
-    def told(self, choice: Choice | None, pool: Pool) -> str:
+    def told(self, choice: Choice | None, pool: Pool, first: bool) -> str:
         """What is done next and why, in words; after the first round also what the whole is expected to cost, where a table knows."""
-        expected = self.table.expected(self.worth, pool.best(self.belief)[1]) if self.table and sum(pool.asked) <= FIRST else None
+        expected = self.table.expected(self.worth, pool.best(self.belief)[1]) if self.table and first else None
         more = f"; {expected[1]:,.0f} tokens in all are likely, {expected[0]:,.0f} to {expected[2]:,.0f}" if expected else ""
         return told(choice, self.worth) + more
 

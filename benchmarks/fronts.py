@@ -258,6 +258,8 @@ def draw(path: Path, told: dict[str, Way]) -> None:
             zorder=3 if name == OURS else 2,
         )
     axes.set(xscale="log", xlabel="tokens a question, prompts with them", ylabel="right, %")
+    axes.set_xticks(ticks := [200, 300, 500, 1000, 2000, 3000], [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120, bbox_inches="tight")

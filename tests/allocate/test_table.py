@@ -48,6 +48,23 @@ def test_what_is_expected_goes_by_the_nearest_worth_and_the_first_chance() -> No
     assert made(rows=()).expected(1200.0, 0.2) is None
 
 
+def test_a_mean_and_an_accuracy_are_places_on_the_curve() -> None:
+    points = [(100.0, 0.2, 50.0), (1000.0, 0.4, 100.0), (2000.0, 0.39, 150.0), (10_000.0, 0.5, 300.0)]
+    table = made(curve=tuple(Point(worth=w, right=r, samples=1.0, tokens=t) for w, r, t in points))
+    assert table.worth_of("tokens", 50.0) == pytest.approx(100.0)
+    assert table.worth_of("tokens", 75.0) == pytest.approx((100 * 1000) ** 0.5)
+    assert table.worth_of("tokens", 300.0) == pytest.approx(10_000.0)
+    assert table.worth_of("right", 0.45) == pytest.approx((1000 * 10_000) ** 0.5), "a dip is passed over"
+    for name, wanted, said in (
+        ("tokens", 20.0, "from 50 tokens to 300 tokens on the questions of its table, not to 20 tokens"),
+        ("right", 0.9, "from 20% to 50% on the questions of its table, not to 90%"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            table.worth_of(name, wanted)
+    with pytest.raises(BadInput, match="comes to nothing"):
+        made(curve=()).worth_of("tokens", 20.0)
+
+
 def test_the_middle_is_what_the_verifier_thinks_of_nothing() -> None:
     assert (made().middle, made(verifier={}).middle) == (-1.0, 0.0)
 

@@ -141,6 +141,13 @@ async def test_a_table_says_what_an_effort_is_and_what_a_question_will_cost(tmp_
     assert low < high
     assert low == (await calls(says("42", "42", "41"), worth=50.0, table=table))[0]
     await solve(partial(auto, table=table), Fake(says("42")), ledger=ledger)
+    by_mean, by_worth = [(await calls(says("42", "42", "41"), table=table, **given))[0] for given in ({"mean": 500.0}, {"worth": 1000.0})]
+    assert by_mean == by_worth
+    for given in ({"mean": 9e9}, {"right": 0.99}, {"mean": -1.0}, {"right": 2.0}):
+        with pytest.raises(BadInput):
+            await solve(partial(auto, table=table, **given))
+    with pytest.raises(BadInput, match="make one by `pondera calibrate`"):
+        await solve(partial(auto, mean=500.0))
     whys = [row.body["why"] for row in ledger.rows if row.kind == "offer"]
     assert "300 tokens in all are likely, 100 to 4,000" in whys[0]
 

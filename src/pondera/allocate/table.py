@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,6 +78,24 @@ class Table:
             return None
         near = min({row.worth for row in self.rows}, key=lambda one: abs(math.log(one / worth)))
         return next((row.tokens for row in self.rows if row.worth == near and row.low <= chance <= row.high), None)
+
+    def worth_of(self, name: str, wanted: float) -> float:
+        """What a right answer is to be worth so that a question comes to so many tokens in the mean, or so large a share is right.
+
+        `name` is "tokens" or "right", of the curve of held-out questions. Raises BadInput for what no worth comes to.
+        """
+        told: list[tuple[float, float]] = []
+        for point in self.curve:
+            if not told or getattr(point, name) > told[-1][0]:
+                told.append((getattr(point, name), math.log(point.worth)))
+        if not told or not told[0][0] <= wanted <= told[-1][0]:
+            spell = "{:.0%}".format if name == "right" else "{:,.0f} tokens".format
+            have = f"from {spell(told[0][0])} to {spell(told[-1][0])}" if told else "nothing"
+            raise BadInput(f"{self.model} comes to {have} on the questions of its table, not to {spell(wanted)}: ask for what it can.")
+        for (low, start), (high, end) in pairwise(told):
+            if wanted <= high:
+                return math.exp(start + (end - start) * (wanted - low) / (high - low))
+        return math.exp(told[0][1])
 
     def save(self, path: Path) -> None:
         """Write it as JSON, a point, a row, a signal a line."""

@@ -43,6 +43,8 @@ async def auto(
     value: float = 0.0,
     error_cost: float = 0.0,
     price: float = 0.0,
+    mean: float = 0.0,
+    right: float = 0.0,
     most: int = 64,
     by: str = "",
     table: str = "",
@@ -53,13 +55,14 @@ async def auto(
 
     `worth` is what a right answer is worth in tokens, or `effort` says it in a word: "low", "medium", "high" or "max", which are points on
     the model's own returns curve where there is a calibrated `table` of it (a model's name, or a file of `pondera calibrate`; "none" for
-    none). Or say it in dollars: the `value` of a right answer and what an error costs, a million generated tokens being `price` (that of
-    the model by default). At `most` samples it ends. The verifier `by`, else the table's, judges each sample by itself: its score is the
-    chance that it is right.
+    none); so are `mean`, the tokens that a question is to come to in the mean, and `right`, the share that is to be answered right, of
+    questions like those of the table. Or say it in dollars: the `value` of a right answer and what an error costs, a million generated
+    tokens being `price` (that of the model by default). At `most` samples it ends. The verifier `by`, else the table's, judges each sample
+    by itself: its score is the chance that it is right.
 
     Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
-    guide, rng = Guide.of(table, by, effort, most, wanted(worth, value, error_cost, price)), await Rng()
+    guide, rng = Guide.of(table, by, effort, most, wanted(worth, value, error_cost, price), mean, right), await Rng()
     pool, nodes = guide.pool(), list[Thought]()
     lost: PonderaError = BranchesFailed("No sample came to anything.")
     begun, chosen = (await Left()).seconds, root
@@ -105,7 +108,7 @@ class Guide:
     table: Table | None = None
 
     @classmethod
-    def of(cls, table: str, by: str, effort: str, most: int, worth: float) -> Guide:
+    def of(cls, table: str, by: str, effort: str, most: int, worth: float, mean: float, right: float) -> Guide:
         """Raises BadInput for what cannot be used."""
         from pondera.allocate.posterior import Belief  # which loads numpy
         from pondera.allocate.table import load
@@ -114,10 +117,18 @@ class Guide:
             raise BadInput(
                 f"effort={effort!r}, worth={worth}, most={most}: an effort is one of {', '.join(WORTH)}; the others are above 0."
             )
+        if not (mean >= 0 and 0 <= right <= 1):
+            raise BadInput(f"mean={mean}, right={right}: tokens a question, above 0, and a share, from 0 to 1.")
         if table in ("", "none"):
+            if mean or right:
+                raise BadInput(
+                    "What tokens or what accuracy a worth comes to is known from a calibrated table: make one by `pondera calibrate`."
+                )
             return cls(Belief(), worth or WORTH[effort], [expected for _, expected in SORTS.values()], by)
         known = load(table)
         usual, value = [known.costs[sort] for sort in SORTS], worth or known.efforts[effort]
+        if not worth and (mean or right):
+            value = known.worth_of("tokens", mean) if mean else known.worth_of("right", right)
         if by or not known.verifier:
             return cls(known.belief, value, usual, by, 0.0, known)
         return cls(known.belief, value, usual, judge(table), known.middle, known)

@@ -9,7 +9,9 @@ choice made is the bound's gap. It is never more than that one step.
 
 from __future__ import annotations
 
+import heapq
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,38 +72,49 @@ def _steep(low: tuple[float, float, int], high: tuple[float, float, int]) -> flo
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What came of one budget for all: whether each question was answered right, its samples and tokens, and the bound's gap of each
-    round, as a share of what the round was expected to gain."""
+    """What came of one budget for all: whether each question was answered right, its samples and tokens, and the bound's gap, as a share of
+    the gain, of a plan for what was left when each question had been asked once (NaN where that was not reached)."""
 
     right: Floats
     samples: Floats
     tokens: Floats
-    gaps: list[float]
+    gap: float = math.nan
 
 
 def together(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: Mind, costs: Sequence[float], part: float = 0.5) -> Spread:
-    """All questions at once, on recorded samples (`orders`: one order of each deck's, shape [n]): round after round the tokens that are
-    left are shared, and `part` of the samples that each question was given are drawn. `costs` are tokens of a sample of each kind."""
+    """All questions at once, on recorded samples (`orders`: one order of each deck's, shape [n]): always the offer of any question that
+    gains most for its price, of whose samples `part` are drawn, since what they say may change all plans. `costs` are tokens of a sample of
+    each kind. A plan that gives all away at once, as :func:`share` does, forgets that it will know more after a few samples.
+    """
     hands = [np.zeros(len(costs), dtype=np.int64) for _ in decks]
     queues = [[order[deck.kind[order] == kind] for kind in range(len(costs))] for deck, order in zip(decks, orders, strict=True)]
     offers = [_offers(deck, queue, hand, mind, costs) for deck, queue, hand in zip(decks, queues, hands, strict=True)]
-    spent, gaps, moved = np.zeros(len(decks)), list[float](), True
-    while moved:
-        made = share(np.array([gain for gain, _ in offers]), np.array([price for _, price in offers]), total - spent.sum())
-        gaps += [made.bound / made.gain - 1] if made.gain > 0 else []
-        moved = False
-        for i in np.flatnonzero(made.taken >= 0):
-            kind, k = divmod(int(made.taken[i]), len(KS))
-            n = max(1, int(np.ceil(part * KS[k])))
-            deck = decks[int(i)]
-            price = float(deck.tokens[queues[i][kind][hands[i][kind] : hands[i][kind] + n]].sum()) + _opening(deck, hands[i], kind)
-            if spent.sum() + price > total:
-                continue
-            hands[i][kind] += n
-            spent[i] += price
-            offers[i], moved = _offers(deck, queues[i], hands[i], mind, costs), True
+    spent, gap, new = np.zeros(len(decks)), math.nan, len(decks)
+    heap = [(*_steepest(*offer), i) for i, offer in enumerate(offers)]
+    heapq.heapify(heap)
+    while heap and heap[0][0] < 0:
+        _, offer, i = heapq.heappop(heap)
+        (kind, k), deck, hand = divmod(offer, len(KS)), decks[i], hands[i]
+        n = max(1, int(np.ceil(part * KS[k])))
+        price = float(deck.tokens[queues[i][kind][hand[kind] : hand[kind] + n]].sum()) + _opening(deck, hand, kind)
+        if spent.sum() + price > total:
+            continue
+        new -= not hand.any()
+        hand[kind] += n
+        spent[i] += price
+        offers[i] = _offers(deck, queues[i], hand, mind, costs)
+        heapq.heappush(heap, (*_steepest(*offers[i]), i))
+        if not new and math.isnan(gap):
+            plan = share(np.array([gain for gain, _ in offers]), np.array([price for _, price in offers]), total - spent.sum())
+            gap = plan.bound / plan.gain - 1 if plan.gain else 0.0
     right = np.array([_right(deck, queue, hand, mind) for deck, queue, hand in zip(decks, queues, hands, strict=True)])
-    return Spread(right, np.array([hand.sum() for hand in hands], dtype=float), spent, gaps)
+    return Spread(right, np.array([hand.sum() for hand in hands], dtype=float), spent, gap)
+
+
+def _steepest(gain: Floats, price: Floats) -> tuple[float, int]:
+    """What the best offer gains for its price, negative, and which it is."""
+    rate = np.where(np.isfinite(price), gain / np.where(np.isfinite(price), price, 1.0), 0.0)
+    return -float(rate.max()), int(rate.argmax())
 
 
 def _opening(deck: Deck, hand: Ints, kind: int) -> float:
@@ -136,4 +149,4 @@ def equal(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: Min
         hand = np.array([int((deck.kind[order[:n]] == kind).sum()) for kind in range(kinds)])
         right.append(_right(deck, queue, hand, mind))
         spent.append(float(deck.paid(order[None])[0][n - 1]) if n else 0.0)
-    return Spread(np.array(right), np.array(hands, dtype=float), np.array(spent), [])
+    return Spread(np.array(right), np.array(hands, dtype=float), np.array(spent))

@@ -99,23 +99,29 @@ class Plan:
     def strategy_of(self) -> Strategy:
         """The strategy; a verifier that is named judges where the strategy's own arguments do not say who does.
 
-        One that goes by a calibrated table goes by that of its model, where there is one. Raises BadInput for a table of another model.
+        One that goes by a calibrated table goes by that of its model, where there is one.
         """
         name = tables.name_of(self.model)
         own: dict[str, Any] = {"table": name} if name in tables.shipped() else {}
         own |= {"price": price.generated} if (price := self.price_of()) else {}
-        made = parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}), **own)
-        table = getattr(made, "keywords", {}).get("table", "")
-        if table not in ("", "none") and (known := tables.load(table).model) != name:
-            raise BadInput(f"The table {table} was calibrated for {known}, not for {name}: give {name} its own, by `pondera calibrate`.")
-        return made
+        return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}), **own)
+
+    def tabled(self, table: str) -> str:
+        """The verifier of the calibrated table that a strategy goes by, "" where there is none. Raises BadInput for that of another model."""
+        if table in ("", "none"):
+            return ""
+        known, name = tables.load(table), tables.name_of(self.model)
+        if known.model != name:
+            raise BadInput(
+                f"The table {table} was calibrated for {known.model}, not for {name}: give {name} its own, by `pondera calibrate`."
+            )
+        return judge(table) if known.verifier else ""
 
     def verifiers_of(self) -> dict[str, Any]:
         """Those that have names, and those that this plan calls with arguments of their own; a search counts "votes" itself."""
         given = getattr(self.strategy_of(), "keywords", {})
-        bound, table = given.get("by", ""), given.get("table", "")
-        tabled = judge(table) if table not in ("", "none") and tables.load(table).verifier else ""
-        called = {text: parse.call(text, VERIFIERS, "verifier")() for text in (self.verifier, bound, tabled) if text not in ("", "votes")}
+        named = (self.verifier, given.get("by", ""), self.tabled(given.get("table", "")))
+        called = {text: parse.call(text, VERIFIERS, "verifier")() for text in named if text not in ("", "votes")}
         return {name: make() for name, make in VERIFIERS.items()} | called
 
     def roles(self) -> dict[str, str]:

@@ -61,7 +61,7 @@ def test_a_mean_and_an_accuracy_are_places_on_the_curve() -> None:
     ):
         with pytest.raises(BadInput, match=said):
             table.worth_of(name, wanted)
-    with pytest.raises(BadInput, match="comes to nothing"):
+    with pytest.raises(BadInput, match="goes nowhere"):
         made(curve=()).worth_of("tokens", 20.0)
 
 

@@ -60,7 +60,8 @@ async def test_auto_goes_by_it(made: Path) -> None:
     assert answer.key == "21"
     other = Plan(model="another", strategy=f"auto(table={str(made)!r})")
     with pytest.raises(BadInput, match="was calibrated for fake, not for another"):
-        other.strategy_of()
+        other.run({})
+    assert Plan(model="fake", strategy="auto(table='elsewhere.json')").strategy_of(), "what ran elsewhere can be read here"
 
 
 async def test_its_verifier_is_used_and_does_not_know_the_other_samples(made: Path) -> None:

@@ -90,8 +90,8 @@ class Table:
                 told.append((getattr(point, name), math.log(point.worth)))
         if not told or not told[0][0] <= wanted <= told[-1][0]:
             spell = "{:.0%}".format if name == "right" else "{:,.0f} tokens".format
-            have = f"from {spell(told[0][0])} to {spell(told[-1][0])}" if told else "nothing"
-            raise BadInput(f"{self.model} comes to {have} on the questions of its table, not to {spell(wanted)}: ask for what it can.")
+            have = f"from {spell(told[0][0])} to {spell(told[-1][0])}" if told else "nowhere"
+            raise BadInput(f"{self.model} goes {have} on the questions of its table, not to {spell(wanted)}: ask for what it can.")
         for (low, start), (high, end) in pairwise(told):
             if wanted <= high:
                 return math.exp(start + (end - start) * (wanted - low) / (high - low))

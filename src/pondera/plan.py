@@ -107,7 +107,7 @@ class Plan:
         return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}), **own)
 
     def tabled(self, table: str) -> str:
-        """The verifier of the calibrated table that a strategy goes by, "" where there is none. Raises BadInput for that of another model."""
+        """The verifier of the table that a strategy goes by, "" where there is none. Raises BadInput for a table of another model."""
         if table in ("", "none"):
             return ""
         known, name = tables.load(table), tables.name_of(self.model)

@@ -23,8 +23,8 @@ from pondera.allocate import policies
 from pondera.allocate.paired import paired
 from pondera.allocate.policies import Deck, Ends, Mind
 from pondera.allocate.portfolio import equal, together
-from pondera.allocate.resample import Floats, Ints
-from pondera.allocate.table import SORTS, Table, load
+from pondera.allocate.resample import Floats, Ints, shuffles
+from pondera.allocate.table import SORTS, Table, load, nearest
 from pondera.bench.bank import FIFTHS, bank, draws
 from pondera.bench.calibrate import TOGETHER
 from pondera.bench.decks import decks
@@ -93,11 +93,16 @@ def chains(path: Path, task: str, model: str) -> dict[str, Result]:
         return {one.problem: one for cell in cells for one in bench.results(cell) if one.state == "done" and one.pool}
 
 
+def drawn_of(some: Sequence[Deck], n: int, count: int) -> list[Ints]:
+    """The same random orders of each deck's samples, whoever asks."""
+    return [shuffles(n, count, np.random.default_rng((7, i))) for i in range(len(some))]
+
+
 def ways(some: list[Deck], table: Table, count: int) -> tuple[dict[str, Way], dict[float, list[Ends]]]:
     """Every policy on some decks, and how `auto` ended at every worth."""
     n = min(len(one.options) for one in some)
     ns = [k for k in NS if k <= n]
-    orders = [np.random.default_rng((7, i)).permuted(np.tile(np.arange(n), (count, 1)), axis=1) for i in range(len(some))]
+    orders = drawn_of(some, n, count)
     both = list(zip(some, orders, strict=True))
     told = {
         "self-consistency": [policies.fixed(deck, drawn, ns) for deck, drawn in both],
@@ -168,10 +173,8 @@ def calibration(title: str, ended: dict[float, list[Ends]], table: Table) -> Non
         "spent within its 90 % interval",
     )
     for effort, worth in table.efforts.items():
-        near = min(ended, key=lambda one: abs(np.log(one / worth)))
-        ends = ended[near]
-        names = ("chance", "right", "tokens", "first")
-        chance, right, tokens, first = (np.concatenate([getattr(one, name) for one in ends]) for name in names)
+        near = nearest(ended, worth)
+        chance, right, tokens, first = (policies.pooled(ended[near], part) for part in ("chance", "right", "tokens", "first"))
         told = [table.expected(near, float(one)) for one in first]
         inside = [spread[0] <= spent <= spread[2] for spread, spent in zip(told, tokens, strict=True) if spread]
         error = ece(chance.tolist(), (right >= 0.5).tolist()) or 0.0
@@ -184,13 +187,13 @@ def regret(title: str, some: list[Deck], ended: dict[float, list[Ends]], worths:
     answer's worth, by fifths."""
     head(f"{title}: regret", "worth", *FIFTHS, "all")
     n = min(len(one.options) for one in some)
-    orders = [np.random.default_rng((7, i)).permuted(np.tile(np.arange(n), (count, 1)), axis=1) for i in range(len(some))]
+    orders = drawn_of(some, n, count)
     ways_to_draw = (lambda deck, drawn: drawn, lambda deck, drawn: by(deck, drawn, 0), lambda deck, drawn: by(deck, drawn, 1))
     curves = [
         [policies.fixed(deck, way(deck, drawn), range(1, n + 1)) for way in ways_to_draw] for deck, drawn in zip(some, orders, strict=True)
     ]
     for worth in worths:
-        near = min(ended, key=lambda one: abs(np.log(one / worth)))
+        near = nearest(ended, worth)
         best = np.array([max((one.right - one.tokens / near).max() for one in each) for each in curves])
         gap = best - np.array([(one.right - one.tokens / near).mean() for one in ended[near]])
         line(f"{near:,.0f}", *(f"{gap[where].mean():+.1%}" for where in parts(some)), f"{gap.mean():+.1%}")

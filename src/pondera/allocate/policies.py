@@ -55,6 +55,10 @@ class Deck:
     def votes(self, weights: Floats | None = None) -> resample.Votes:
         return resample.Votes(self.options, self.right, self.trust, weights)
 
+    def prompt(self, kind: int) -> float:
+        """Tokens of a kind's prompt; 0 where they are not known."""
+        return self.opening[kind] if kind < len(self.opening) else 0.0
+
     def paid(self, orders: Ints) -> Floats:
         """Tokens up to each place of each order, prompts with them. Shape [m, n]."""
         cost = self.tokens[orders]
@@ -169,6 +173,11 @@ class Ends:
     first: Floats
 
 
+def pooled(ends: Sequence[Ends], part: str) -> Floats:
+    """One part of how all questions ended, order by order. Shape [questions x m] or, of `hands`, with a column for each kind."""
+    return np.concatenate([getattr(one, part) for one in ends])
+
+
 def worth(
     deck: Deck, orders: Ints, prices: Sequence[float], most: int, mind: Mind, together: float = 0.0, costs: Sequence[float] = ()
 ) -> Told:
@@ -208,8 +217,8 @@ def ends(
         hands[going[more], kind[more]] += np.maximum(1, np.ceil(together * k[more]).astype(np.int64))
         going = going[more]
     right, chance = choice(mind.belief, deck, dealt(deck, queues, hands))
-    tokens = sum(paid[rows, hands[:, a]] for a, paid in enumerate(spent))
-    tokens = tokens + sum((hands[:, a] > 0) * deck.opening[kind] for a, kind in enumerate(own) if kind < len(deck.opening))
+    each = [paid[rows, hands[:, a]] + (hands[:, a] > 0) * deck.prompt(int(own[a])) for a, paid in enumerate(spent)]
+    tokens: Floats = np.sum(each, axis=0)
     whole = np.zeros((len(orders), max(kinds, len(own))), dtype=np.int64)
     whole[:, own if kinds else np.arange(len(own))] = hands
     return Ends(right, chance, whole, tokens, np.nan_to_num(first))

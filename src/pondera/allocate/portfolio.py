@@ -119,7 +119,7 @@ def _steepest(gain: Floats, price: Floats) -> tuple[float, int]:
 
 def _opening(deck: Deck, hand: Ints, kind: int) -> float:
     """What the prompt of a kind costs, where it is to be read yet."""
-    return deck.opening[kind] if kind < len(deck.opening) and not hand[kind] else 0.0
+    return 0.0 if hand[kind] else deck.prompt(kind)
 
 
 def _offers(deck: Deck, queue: Sequence[Ints], hand: Ints, mind: Mind, costs: Sequence[float]) -> tuple[Floats, Floats]:

@@ -19,10 +19,10 @@ with :math:`e_j` what a verifier thinks of the samples that say j (log odds), an
 
 .. math:: E[\max_j P'(j) - P'(j^*)]
 
-over what they may say, P' being the chances after it and j* the choice now (the knowledge gradient, Frazier et al. 2008, of a vote). What a
-verifier will think of an answer nobody has given yet is drawn about what it thinks of the question's others. The gain is
-0 where nothing that may come would change the choice: where a vote has settled, and where the answers are so scattered that no choice
-would be good. It is never negative, and before the first sample it says how often k of them would be right.
+over what they may say, P' being the chances after it and j* the choice now (the knowledge gradient, Frazier et al. 2008, of a vote). What
+a verifier will think of an answer nobody has given yet is drawn about what it thinks of the question's others. The gain is 0 where nothing
+that may come would change the choice: where a vote has settled, and where the answers are so scattered that no choice would be good. It is
+never negative, and before the first sample it says how often k of them would be right.
 
 Arrays hold many questions, or states of one, at once: `m` of them.
 """

@@ -91,6 +91,11 @@ def orders(n: int, rng: np.random.Generator, least: int = ORDERS) -> Ints:
     return np.concatenate([rng.permutation(n)[turns] for _ in range(-(-least // n))])
 
 
+def shuffles(n: int, count: int, rng: np.random.Generator) -> Ints:
+    """`count` random orders of n samples, each by itself. Shape [count, n]."""
+    return rng.permuted(np.tile(np.arange(n), (count, 1)), axis=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Votes:
     """A pool whose answers are counted: `options[i]` is the number of sample i's answer, -1 for one that abstains; `trust` breaks ties.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib import resources
@@ -76,7 +76,7 @@ class Table:
         """The 5th, 50th and 95th percentile of tokens that a question comes to after such a first round; None where that is not known."""
         if not self.rows:
             return None
-        near = min({row.worth for row in self.rows}, key=lambda one: abs(math.log(one / worth)))
+        near = nearest({row.worth for row in self.rows}, worth)
         return next((row.tokens for row in self.rows if row.worth == near and row.low <= chance <= row.high), None)
 
     def worth_of(self, name: str, wanted: float) -> float:
@@ -139,7 +139,7 @@ def read(text: str, name: str) -> Table:
         )
         numbers = [*told.costs.values(), *told.efforts.values(), *belief.thetas, *belief.odds, belief.discount, belief.kin, *belief.silence]
         whole = min(numbers) > 0 and belief.discount < 1 and len(belief.thetas) == len(belief.odds)
-        whole = whole and all(map(math.isfinite, [*numbers, belief.share, belief.evidence, belief.kinds, belief.none]))
+        whole = whole and all(map(math.isfinite, [*numbers, belief.share, belief.evidence, belief.kinds, belief.none, belief.spread]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
@@ -154,6 +154,11 @@ def _made(sort: type[T], body: Mapping[str, Any]) -> T:
     if set(values) != names:
         raise TypeError
     return sort(**values)
+
+
+def nearest(worths: Iterable[float], worth: float) -> float:
+    """The one of some worths that is nearest to another, by its logarithm."""
+    return min(worths, key=lambda one: abs(math.log(one / worth)))
 
 
 def name_of(model: str) -> str:

@@ -18,6 +18,7 @@ from pondera.allocate import policies
 from pondera.allocate.fitting import fit
 from pondera.allocate.policies import Deck, Ends, Mind
 from pondera.allocate.posterior import Belief
+from pondera.allocate.resample import shuffles
 from pondera.allocate.table import EFFORTS, SORTS, Point, Row, Table
 from pondera.bench.decks import deck, own
 from pondera.bench.file import Result
@@ -38,9 +39,8 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What was fitted without some questions, and those questions."""
+    """A belief that was fitted without some questions, and those questions."""
 
-    judge: Fit | None
     belief: Belief
     decks: list[Deck]
 
@@ -55,9 +55,9 @@ def calibrate(results: Sequence[Result], model: str, card: Mapping[str, Any], te
     held_out = [[deck(one.pool, judge) for one in part] for part, judge in zip(parts, judges, strict=True)]
     every, costs = [one for part in held_out for one in part], _costs(some)
     folds = []
-    for i, (part, judge) in enumerate(zip(held_out, judges, strict=True)):
+    for i, part in enumerate(held_out):
         tell("fitting", i, FOLDS + 1)
-        folds.append(Fold(judge, fit([one for other in held_out if other is not part for one in other]), part))
+        folds.append(Fold(fit([one for other in held_out if other is not part for one in other]), part))
     tell("fitting", FOLDS, FOLDS + 1)
     belief = fit(every)
     told = _thought(folds, costs, tell)
@@ -108,7 +108,7 @@ def _thought(folds: Sequence[Fold], costs: Mapping[str, float], tell: Tell) -> d
         mind = Mind(fold.belief, np.random.default_rng(number))
         for i, one in enumerate(fold.decks):
             n = len(one.options)
-            orders = np.random.default_rng((number, i)).permuted(np.tile(np.arange(n), (ORDERS, 1)), axis=1)
+            orders = shuffles(n, ORDERS, np.random.default_rng((number, i)))
             for worth in WORTHS:
                 told[worth].append(policies.ends(one, orders, 1 / worth, n, mind, TOGETHER, tuple(costs.values()), len(SORTS)))
                 done += 1
@@ -117,20 +117,9 @@ def _thought(folds: Sequence[Fold], costs: Mapping[str, float], tell: Tell) -> d
 
 
 def _point(worth: float, ends: Sequence[Ends]) -> Point:
-    right, samples, tokens = (float(np.mean([part(one).mean() for one in ends])) for part in (_right, _samples, _tokens))
+    right, tokens = (float(np.mean([getattr(one, part).mean() for one in ends])) for part in ("right", "tokens"))
+    samples = float(np.mean([one.hands.sum(axis=1).mean() for one in ends]))
     return Point(worth=worth, right=round(right, 4), samples=round(samples, 2), tokens=round(tokens, 1))
-
-
-def _right(one: Ends) -> Any:
-    return one.right
-
-
-def _samples(one: Ends) -> Any:
-    return one.hands.sum(axis=1)
-
-
-def _tokens(one: Ends) -> Any:
-    return one.tokens
 
 
 def _efforts(curve: Sequence[Point]) -> dict[str, float]:
@@ -144,8 +133,7 @@ def _efforts(curve: Sequence[Point]) -> dict[str, float]:
 
 def _rows(worth: float, ends: Sequence[Ends]) -> list[Row]:
     """By difficulty: the chance after the first round."""
-    first, tokens, right = (np.concatenate([part(one) for one in ends]) for part in (lambda one: one.first, _tokens, _right))
-    hands = np.concatenate([one.hands for one in ends])
+    first, tokens, right, hands = (policies.pooled(ends, part) for part in ("first", "tokens", "right", "hands"))
     told = []
     for low, high in itertools.pairwise(EDGES):
         here = (first >= low) & ((first < high) | (high == EDGES[-1]))
@@ -161,6 +149,6 @@ def _rows(worth: float, ends: Sequence[Ends]) -> list[Row]:
 
 def _held_out(ends: Sequence[Ends]) -> dict[str, Any]:
     """How well the chances of questions that were held out are calibrated, at medium effort."""
-    chance, right = (np.concatenate([part(one) for one in ends]) for part in (lambda one: one.chance, _right))
+    chance, right = (policies.pooled(ends, part) for part in ("chance", "right"))
     error = ece(chance.tolist(), (right >= 0.5).tolist())
     return {"right": round(float(right.mean()), 4), "expected": round(float(chance.mean()), 4), "calibration error": round(error or 0.0, 4)}

@@ -14,14 +14,13 @@ import numpy as np
 from pondera.allocate.policies import Deck
 from pondera.allocate.posterior import log_odds
 from pondera.allocate.resample import Floats, Votes
+from pondera.allocate.table import SORTS
 from pondera.bench.file import Result
 from pondera.bench.grading import SURE
 from pondera.verifiers.fit import Pool as Labelled
 from pondera.verifiers.fit import fit
 from pondera.verifiers.learned import Fit
 from pondera.verifiers.signals import ALONE, NAMES, by_themselves
-
-KINDS = ("chains", "programs")
 
 
 def alone(one: Mapping[str, Any]) -> Floats:
@@ -67,5 +66,5 @@ def deck(pool: Sequence[Mapping[str, Any]], judge: Fit | None = None) -> Deck:
         tokens=np.array([one["tokens"] for one in pool], dtype=float),
         trust=trust,
         evidence=evidence,
-        opening=tuple(float(prompt[kind == one].mean()) if (kind == one).any() else 0.0 for one in range(len(KINDS))),
+        opening=tuple(float(prompt[kind == one].mean()) if (kind == one).any() else 0.0 for one in range(len(SORTS))),
     )

@@ -73,7 +73,9 @@ def test_a_verifier_that_says_nothing_has_little_weight_and_one_that_lies_has_no
 def test_a_bank_of_one_sort_leaves_finite_weights(right: bool) -> None:
     some = [Deck.of(["a"] * 6, [right] * 6) for _ in range(30)]
     fitted = fit(some)
-    assert all(np.isfinite(value) for value in (*fitted.odds, fitted.kin, fitted.share, fitted.evidence, fitted.kinds, fitted.none))
+    assert all(
+        np.isfinite(value) for value in (*fitted.odds, fitted.kin, fitted.share, fitted.size, fitted.evidence, fitted.kinds, fitted.none)
+    )
     told = chances(fitted, states(some, np.random.default_rng(0)).seen).max(axis=1)
     assert (told > 0.9).all() if right else (told < 0.1).all()
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pondera.allocate.policies import Deck, Mind
-from pondera.allocate.portfolio import equal, hull, share, together
+from pondera.allocate.portfolio import SHARES, Pace, equal, hull, share, together
 from pondera.allocate.posterior import Belief
 from pondera.allocate.resample import Floats
 
@@ -88,3 +88,54 @@ def test_one_budget_for_all_beats_an_equal_split_and_holds() -> None:
     nothing = together(some, [np.arange(24)] * len(some), 50.0, mind, [100.0])
     assert (nothing.tokens.sum(), nothing.right.sum()) == (0.0, 0.0)
     assert np.isnan(nothing.gap)
+
+
+CURVE = [(worth, 9 * worth**0.5) for worth in (1e2, 1e3, 1e4, 1e5, 1e6)]
+
+
+def kept(pace: Pace, at_once: int, seed: int, dear: float = 1.0) -> list[tuple[int, float, float]]:
+    """Cap, worth and tokens of all questions, which cost what the curve says times `dear`, in the mean."""
+    luck, going, told = np.random.default_rng(seed), list[tuple[int, float, float]](), list[tuple[int, float, float]]()
+    while pace.waiting or going:
+        begun = pace.begin() if pace.waiting and len(going) < at_once else None
+        if begun is None:
+            assert going, "what nobody is under way with need not be waited for"
+            pace.end(*going.pop(int(luck.integers(len(going)))))
+            continue
+        cap, worth = begun
+        going.append((cap, worth, min(cap, float(luck.gamma(4.0, dear * pace.expects(worth) / 4)))))
+        told.append(going[-1])
+    return told
+
+
+@given(st.integers(1, 60), st.floats(1, 3_000), st.integers(1, 12), st.floats(0.05, 20), st.integers(0, 99))
+@settings(max_examples=150, deadline=None)
+def test_questions_one_after_another_never_come_to_more_than_their_budget(
+    n: int, each: float, at_once: int, dear: float, seed: int
+) -> None:
+    pace = Pace(n * each, n, CURVE)
+    told = kept(pace, at_once, seed, dear)
+    assert len(told) == n
+    assert pace.spent == near(sum(tokens for _, _, tokens in told))
+    assert pace.spent <= pace.total + 1e-6
+    assert pace.held == 0
+    assert all(0 <= cap <= SHARES * pace.total for cap, _, _ in told)
+
+
+@pytest.mark.parametrize("dear", [0.3, 1.0, 3.0])
+def test_nearly_all_of_the_budget_is_put_to_use_whatever_questions_cost(dear: float) -> None:
+    pace = Pace(300 * 800, 300, CURVE)
+    told = kept(pace, 8, 1, dear)
+    assert pace.spent > 0.97 * pace.total
+    first, last = (np.mean([tokens for _, _, tokens in part]) for part in (told[30:100], told[-100:-10]))
+    assert first == near(last, rel=0.35)
+
+
+def test_one_question_may_have_the_whole_budget_and_none_begins_on_what_others_hold() -> None:
+    assert Pace(5_000, 1, CURVE).begin() == (5_000, near(308_642, rel=0.6))
+    pace = Pace(1_000, 3, CURVE)
+    caps = [(pace.begin() or (0, 0.0))[0]]
+    assert 300 < caps[0] < 1_000
+    assert pace.begin() is None, "what is left is less than two shares"
+    pace.end(caps[0], 1e3, 10.0)
+    assert (pace.begin() or (0, 0.0))[0] > 500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -106,16 +107,23 @@ def test_what_may_come_has_the_chances_of_a_pitman_yor_process() -> None:
     assert all((a > b) for a, b in pairwise(shares[:, 3:7].mean(axis=0))), "what is likelier comes first"
 
 
-def test_the_gain_of_one_sample_is_that_of_all_that_it_may_say() -> None:
-    votes = [3.0, 2.0, 1.0]
-    told = gains(PLAIN, Seen.one([votes], [0], [0.3, 1.0, -0.5]), (1,), rng(), 100_000)[0, 0, 0]
+@pytest.mark.parametrize("size", [0.0, 0.4])
+def test_the_gain_of_one_sample_is_that_of_all_that_it_may_say(size: float) -> None:
+    votes, belief = [3.0, 2.0, 1.0], replace(PLAIN, size=size)
+    told = gains(belief, Seen.one([votes], [0], [0.3, 1.0, -0.5]), (1,), rng(), 100_000)[0, 0, 0]
     n, exact = sum(votes), 0.0
     for j in range(3):
         after = [count + (i == j) for i, count in enumerate(votes)]
-        right = chances(PLAIN, Seen.one([after], [0], [0.3, 1.0, -0.5]))[0]
+        right = chances(belief, Seen.one([after], [0], [0.3, 1.0, -0.5]))[0]
         exact += (votes[j] - PLAIN.discount) / (n + PLAIN.thetas[0]) * (right.max() - right[0])
     assert exact > 0.005
     assert told == near(exact, rel=0.05)
+
+
+@pytest.mark.parametrize("n", [2, 20])
+def test_a_share_of_many_samples_says_more_than_that_of_a_few(n: int) -> None:
+    plain, told = (chances(replace(PLAIN, size=size), Seen.one([[2.0 * n, n]], [0], [0.0, 0.0]))[0] for size in (0.0, 0.4))
+    assert told / (1 - told.sum()) == near(plain / (1 - plain.sum()) * (3 * n + 1) ** 0.4)
 
 
 def test_how_scattered_a_question_is_is_learned_from_it() -> None:

@@ -27,7 +27,8 @@ STATES = 24  # of each question
 SOME = 300  # questions of which what the model says is fitted: the likelihood of a sample after another takes its time
 FIRM = 0.2  # how firmly the defaults of the logit hold: the log-likelihood of so many questions for each squared unit
 
-_PULLS = ("share", "evidence", "kinds", "none")
+_PULLS = ("share", "size", "evidence", "kinds", "none")
+WIDE = (-1.0, 0.3, -0.3, 0.3, 1.0)  # how far each is tried first
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +173,11 @@ def _rights(told: States, start: Belief) -> Belief:
     questions = len(np.unique(told.question))
 
     def made(x: Floats) -> Belief:
-        values = dict(zip(_PULLS, (float(v) for v in x), strict=True))
-        share, evidence = max(values["share"], 0.05), max(values["evidence"], 0.0)
-        return replace(start, share=share, evidence=evidence, kinds=values["kinds"], none=values["none"])
+        share, size, evidence, kinds, none = map(float, x)
+        return replace(start, share=max(share, 0.05), size=size, evidence=max(evidence, 0.0), kinds=kinds, none=none)
 
     def loss(x: Floats) -> float:
         return -float(likelihood(made(x), told).mean()) + FIRM * float(((x - begin) ** 2).sum()) / max(questions, 1)
 
-    best = made(minimize(loss, begin, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6, "maxiter": 600}).x)
-    share, evidence, kinds, none = (round(getattr(best, name), 4) for name in _PULLS)
-    return replace(best, share=share, evidence=evidence, kinds=kinds, none=none)
+    options = {"initial_simplex": begin + np.vstack([0 * begin, np.diag(WIDE)]), "xatol": 1e-3, "fatol": 1e-6, "maxiter": 900}
+    return made(np.round(minimize(loss, begin, method="Nelder-Mead", options=options).x, 4))

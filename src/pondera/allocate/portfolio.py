@@ -5,6 +5,9 @@ knapsack. Of every question the offers on the upper hull of gain over price are 
 next gain less and less for their price, and all questions' steps are taken in the order of gain per token as long as they can be paid.
 Let the first step that cannot be paid be taken in part: that is the linear relaxation, no choice gains more, and what it gains above the
 choice made is the bound's gap. It is never more than that one step.
+
+Questions that come one after another are kept in step with their budget by what a right answer is worth (:class:`Pace`): the price of a
+token at which all of them together spend it, told anew before each of them.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -109,6 +112,64 @@ def together(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: 
             gap = plan.bound / plan.gain - 1 if plan.gain else 0.0
     right = np.array([_right(deck, queue, hand, mind) for deck, queue, hand in zip(decks, queues, hands, strict=True)])
     return Spread(right, np.array([hand.sum() for hand in hands], dtype=float), spent, gap)
+
+
+SHARES = 8.0  # of what is left for each, that one question may take at most
+FAIR = 0.5  # of such a share is kept for each that has not begun
+ENOUGH = 2.0  # shares: with less a question waits for what others give back
+PRIOR = 4.0  # questions that have cost what the curve says, before the first
+DRIFT = 8.0  # questions are at most so many times as dear as the curve says, or as cheap
+
+
+@dataclass(eq=False, slots=True)
+class Pace:
+    """One budget for questions that come one after another, several at a time: how much each may take at most, and what a right answer is
+    worth to it, so that all of them together come to `total` tokens and never to more.
+
+    `curve` says what a question costs in the mean at some worths, both rising, in tokens; what those which have ended did cost corrects it.
+    `waiting` questions have not begun.
+    """
+
+    total: float
+    waiting: int
+    curve: Sequence[tuple[float, float]]
+    spent: float = 0.0
+    held: float = 0.0
+    expected: list[float] = field(default_factory=list)  # of the questions under way
+    costs: tuple[float, float] = (0.0, 0.0)  # what questions that have ended were expected to cost, and did
+
+    @property
+    def dearer(self) -> float:
+        """How many times as much questions cost as the curve says, by now."""
+        prior = PRIOR * self.curve[0][1]
+        return min(DRIFT, max(1 / DRIFT, (self.costs[1] + prior) / (self.costs[0] + prior)))
+
+    def begin(self) -> tuple[int, float] | None:
+        """The most tokens that the next question may take, and the worth of a right answer; None while it has to wait for others."""
+        rest, under_way = self.total - self.spent, len(self.expected)
+        share = rest / (self.waiting + under_way)
+        cap = int(min(SHARES * share, rest - self.held - FAIR * share * (self.waiting - 1)))
+        if under_way and cap < ENOUGH * share:
+            return None
+        aim = max((rest - sum(self.expected)) / self.waiting, FAIR * share)
+        worths, tokens = zip(*self.curve, strict=True)
+        worth = float(np.exp(np.interp(aim / self.dearer, tokens, np.log(worths))))
+        self.waiting -= 1
+        self.held += cap
+        self.expected.append(self.expects(worth) * self.dearer)
+        return cap, worth
+
+    def expects(self, worth: float) -> float:
+        """What a question costs in the mean by the curve."""
+        worths, tokens = zip(*self.curve, strict=True)
+        return float(np.interp(np.log(worth), np.log(worths), tokens))
+
+    def end(self, cap: int, worth: float, tokens: float) -> None:
+        """A question that was begun with this cap and worth has taken so many tokens."""
+        self.held -= cap
+        self.spent += tokens
+        self.expected.pop(0)  # one of them: which one makes little difference
+        self.costs = self.costs[0] + self.expects(worth), self.costs[1] + tokens
 
 
 def _steepest(gain: Floats, price: Floats) -> tuple[float, int]:

@@ -10,10 +10,12 @@ what the others say.
 
 **Which answer is right** is a conditional logit (McFadden 1974) over the answers seen, and none of them:
 
-.. math:: P(j) = e^{u_j} / (e^{u_0} + \sum_i e^{u_i}), \quad u_j = \gamma \ln \frac{n_j - d}{n + 1} + \beta e_j + \mu (s_j - 1)
+.. math:: P(j) = e^{u_j} / (e^{u_0} + \sum_i e^{u_i})
+.. math:: u_j = \gamma \ln \frac{n_j - d}{n + 1} + \nu \ln(n + 1) + \beta e_j + \mu (s_j - 1)
 
 with :math:`e_j` what a verifier thinks of the samples that say j (log odds), and :math:`s_j` the number of kinds that say it. With
-:math:`\gamma > 1` a majority is right more often than its share, as it is of real models. n counts those that gave no answer too.
+:math:`\gamma > 1` a majority is right more often than its share, as it is of real models, and with :math:`\nu > 0` a share of many samples
+says more than that of a few. n counts those that gave no answer too.
 
 **What k more samples of a kind are worth** is by how much they are expected to move the choice to a better one,
 
@@ -48,9 +50,9 @@ OUTCOMES = 64  # of what may come
 class Belief:
     """The parameters; the defaults were fitted to nothing, and suit a model and questions that nobody has measured.
 
-    `thetas` with their `odds`, `discount`, `kin` of what the model says; `share`, `evidence`, `kinds` and `none` (u_0) of which answer is
-    right; `spread` is by how much a question's answers differ in evidence (the standard deviation); `silence` are the samples with and
-    without an answer that a kind is expected to have had before the first.
+    `thetas` with their `odds`, `discount`, `kin` of what the model says; `share`, `size`, `evidence`, `kinds` and `none` (u_0) of which
+    answer is right; `spread` is by how much a question's answers differ in evidence (the standard deviation); `silence` are
+    the samples with and without an answer that a kind is expected to have had before the first.
     """
 
     thetas: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -58,6 +60,7 @@ class Belief:
     discount: float = 0.2
     kin: float = 8.0
     share: float = 3.0
+    size: float = 0.0
     evidence: float = 1.0
     kinds: float = 0.5
     none: float = -2.2
@@ -97,7 +100,7 @@ def _right(belief: Belief, votes: Floats, silent: Floats, evidence: Floats) -> F
     """Shapes [..., kinds, answers], [...] and [..., answers] to [..., answers]."""
     count = votes.sum(axis=-2)
     odds = np.where(count > 0, np.maximum(count - belief.discount, 0.0) ** belief.share * _pull(belief, votes, evidence), 0.0)
-    told: Floats = odds / ((count.sum(axis=-1) + silent + 1.0) ** belief.share + odds.sum(axis=-1))[..., None]
+    told: Floats = odds / ((count.sum(axis=-1) + silent + 1.0) ** (belief.share - belief.size) + odds.sum(axis=-1))[..., None]
     return told
 
 
@@ -122,7 +125,7 @@ def gains(belief: Belief, seen: Seen, ks: Sequence[int], rng: np.random.Generato
     count, total = votes.sum(axis=1).astype(np.int64), (seen.votes.sum(axis=2) + seen.silent).sum(axis=1).astype(np.int64)
     # odds are those of the shares' powers; the sum of all of them, and of none of them being right, has the samples' number to that power
     powers = np.maximum(np.arange(int(total.max(initial=0)) + ks[-1] + 2) - belief.discount, 0.0) ** belief.share
-    sizes = (np.arange(len(powers)) + 1.0) ** belief.share
+    sizes = (np.arange(len(powers)) + 1.0) ** (belief.share - belief.size)
     less = np.maximum(held.sum(axis=1) - np.take_along_axis(held, lead, axis=1).sum(axis=1), 0.0)
     others = less / np.maximum(1.0 - held.sum(axis=1), 1e-12) * sizes[total]  # what is not among the leading ones does not change
     whole = (others[:, None] + sizes[total[:, None] + np.array(ks)])[:, None, None]

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pondera.allocate.posterior import Belief
 from pondera.errors import BadInput
 
-VERSION = 1
+VERSION = 2
 EFFORTS = ("low", "medium", "high", "max")
 SORTS = ("chains", "programs")
 
@@ -139,7 +139,9 @@ def read(text: str, name: str) -> Table:
         )
         numbers = [*told.costs.values(), *told.efforts.values(), *belief.thetas, *belief.odds, belief.discount, belief.kin, *belief.silence]
         whole = min(numbers) > 0 and belief.discount < 1 and len(belief.thetas) == len(belief.odds)
-        whole = whole and all(map(math.isfinite, [*numbers, belief.share, belief.evidence, belief.kinds, belief.none, belief.spread]))
+        whole = whole and all(
+            map(math.isfinite, [*numbers, belief.share, belief.size, belief.evidence, belief.kinds, belief.none, belief.spread])
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:

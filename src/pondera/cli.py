@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,7 +83,7 @@ def ask(
     from pondera.plan import Plan
     from pondera.terminal.session import Job
 
-    named = {"strategy": strategy} if strategy else {}
+    named: dict[str, Any] = {"strategy": strategy} if strategy else {}
     plan = Plan(model=model, verifier=verifier, judge=judge, draft=draft, reward=reward, price=price, **named)
     plan.strategy_of()
     plan.price_of()

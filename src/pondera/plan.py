@@ -76,6 +76,7 @@ class Plan:
     draft: str = ""
     reward: str = ""
     price: str = ""  # "PROMPT,GENERATED", dollars a million tokens of the model that thinks
+    worth: float = 0.0  # tokens that a right answer is worth to this question, of those that share a budget; 0: the strategy's to say
 
     def __post_init__(self) -> None:
         """Raises BadInput for an address with a password in it: it would be recorded with the run."""
@@ -93,7 +94,7 @@ class Plan:
             raise BadInput(f"{self.price!r} is no price: give dollars a million tokens of prompt and of output, as in --price 0.15,0.6.")
         return Price(prompt, generated)
 
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> dict[str, Any]:
         return {name: value for name in self.__slots__ if (value := getattr(self, name))}
 
     def strategy_of(self) -> Strategy:
@@ -104,6 +105,7 @@ class Plan:
         name = tables.name_of(self.model)
         own: dict[str, Any] = {"table": name} if name in tables.shipped() else {}
         own |= {"price": price.generated} if (price := self.price_of()) else {}
+        own |= {"worth": self.worth} if self.worth else {}
         return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}), **own)
 
     def tabled(self, table: str) -> str:
@@ -170,7 +172,7 @@ async def solve(
     Raises what Run.solve raises, and BadInput for a name that is not known.
     """
     given: dict[str, str | Model] = {"model": model, "judge": judge, "draft": draft, "reward": reward}
-    names = {name: one if isinstance(one, str) else one.name for name, one in given.items()}
+    names: dict[str, Any] = {name: one if isinstance(one, str) else one.name for name, one in given.items()}
     plan = Plan(strategy=strategy, verifier=verifier, **names)
     thinking, asked = plan.strategy_of(), question if isinstance(question, Question) else Question.of(question, kind=kind)
     opened: list[Model] = []

@@ -118,7 +118,7 @@ SHARES = 8.0  # of what is left for each, that one question may take at most
 FAIR = 0.5  # of such a share is kept for each that has not begun
 ENOUGH = 2.0  # shares: with less a question waits for what others give back
 PRIOR = 4.0  # questions that have cost what the curve says, before the first
-DRIFT = 8.0  # questions are at most so many times as dear as the curve says, or as cheap
+DRIFT = 64.0  # questions are at most so many times as dear as the curve says, or as cheap
 
 
 @dataclass(eq=False, slots=True)
@@ -127,12 +127,14 @@ class Pace:
     worth to it, so that all of them together come to `total` tokens and never to more.
 
     `curve` says what a question costs in the mean at some worths, both rising, in tokens; what those which have ended did cost corrects it.
-    `waiting` questions have not begun.
+    `waiting` questions have not begun. A question may take `shares` of what is left for each: 1 is an equal split, in which the next ones
+    have what one leaves.
     """
 
     total: float
     waiting: int
     curve: Sequence[tuple[float, float]]
+    shares: float = SHARES
     spent: float = 0.0
     held: float = 0.0
     expected: list[float] = field(default_factory=list)  # of the questions under way
@@ -148,8 +150,8 @@ class Pace:
         """The most tokens that the next question may take, and the worth of a right answer; None while it has to wait for others."""
         rest, under_way = self.total - self.spent, len(self.expected)
         share = rest / (self.waiting + under_way)
-        cap = int(min(SHARES * share, rest - self.held - FAIR * share * (self.waiting - 1)))
-        if under_way and cap < ENOUGH * share:
+        cap = int(min(self.shares * share, rest - self.held - FAIR * share * (self.waiting - 1)))
+        if under_way and cap < int(min(ENOUGH, self.shares) * share):
             return None
         aim = max((rest - sum(self.expected)) / self.waiting, FAIR * share)
         worths, tokens = zip(*self.curve, strict=True)

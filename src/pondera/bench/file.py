@@ -229,6 +229,12 @@ class Bench:
             found = self.db.execute("SELECT state FROM runs WHERE cell = ? AND problem = ?", (cell, problem)).fetchone()
         return str(found[0]) if found else ""
 
+    def spent(self, cell: Cell) -> int:
+        """Tokens that were generated for a cell's problems, done or not."""
+        with self._told():
+            begun = self.db.execute("SELECT problem FROM runs WHERE cell = ?", (cell.print,)).fetchall()
+        return sum(one.tokens for (problem,) in begun for one in ledger.bills(self.rows(cell.print, problem)).values())
+
     def failed(self, cell: Cell) -> set[str]:
         with self._told():
             return {name for (name,) in self.db.execute("SELECT problem FROM runs WHERE cell = ? AND state = 'failed'", (cell.print,))}

@@ -22,6 +22,7 @@ from pondera.bench import tasks
 from pondera.bench.bank import draws, is_bank
 from pondera.bench.file import Bench, Result
 from pondera.bench.grading import Problem
+from pondera.bench.pacing import Pacing
 from pondera.bench.spec import Cell, Spec
 from pondera.bench.tasks import Task
 from pondera.errors import BadInput, LedgerDrift, LedgerError, ModelUnavailable, NoAnswer, PonderaError, WeightsError, named
@@ -112,7 +113,8 @@ async def run(bench: Bench, spec: Spec, listed: Enlisted, thinker: Thinker, watc
     """Do what is left. Raises what ended it: ModelUnavailable and the like, LedgerError, BadInput from a scorer."""
     for cell in listed.cells:
         watch(cell)
-        await _Cell(bench, cell, listed.tasks[cell.task], thinker, watch).run(listed.reach[cell.task], spec.at_once)
+        with Pacing.of(bench, cell, listed.left[cell.print]) as pacing:
+            await _Cell(bench, cell, listed.tasks[cell.task], thinker, watch, pacing).run(listed.reach[cell.task], spec.at_once)
 
 
 @dataclass(eq=False, slots=True)
@@ -122,6 +124,7 @@ class _Cell:
     task: Task
     thinker: Thinker
     watch: Watch
+    pacing: Pacing
     tried: set[str] = field(default_factory=set)
     known: set[str] = field(default_factory=set)  # failed the last time: that they do again tells nothing new
     alike: list[str] = field(default_factory=list)  # cells that draw the same samples
@@ -174,7 +177,10 @@ class _Cell:
         record = self.bench.record(self.cell.print, name, lambda: self._shared(name))
         try:
             if not _complete(record.rows):
-                await self.thinker.think(self.cell, problem.question, int(digest((self.cell.seed, name)), 16) >> 1, record)
+                async with self.pacing.turn(record) as own:
+                    if own is None and not record.rows:
+                        return Result(name, "done", _figures([]) | {"key": None, "stopped": "budget", "right": 0.0}, [])
+                    await self.thinker.think(own or self.cell, problem.question, int(digest((self.cell.seed, name)), 16) >> 1, record)
         except NoAnswer:  # the budget was too small for one: an outcome
             pass
         except (BadInput, LedgerError, ModelUnavailable, WeightsError):
@@ -212,7 +218,7 @@ def _drawer(cell: Cell) -> str | None:
     None for one that does more, and where time is short: what was drawn in time is no measure of what would be.
     """
     drawn = draws(cell)
-    if drawn is None or not math.isinf(cell.budget.seconds):
+    if drawn is None or not math.isinf(cell.budget.seconds):  # nor where all problems share a budget, which draws() says
         return None
     return repr((cell.task, cell.plan.model, list(cell.budget.caps()), cell.seed, drawn))
 

@@ -5,7 +5,8 @@
     strategies = ["cot", "vote(n=16)"]
     budgets = [{}, { tokens = 1500 }]
 
-and if wanted `seeds`, `verifier`, `judge`, `draft`, `reward`, `price`, `at_once`, `parallel`, `n` (problems of each task), `out`.
+and if wanted `seeds`, `verifier`, `judge`, `draft`, `reward`, `price`, `at_once`, `parallel`, `n` (problems of each task), `total_tokens`
+(for all problems of a task together), `out`.
 """
 
 from __future__ import annotations
@@ -30,34 +31,39 @@ CAPS = tuple(f.name for f in fields(Budget))
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One way to think about one task. `task` is the task's name: more of its problems are still the same cell."""
+    """One way to think about one task. `task` is the task's name: more of its problems are still the same cell. `total` are the tokens that
+    all its problems may take together; 0: as many as each may take."""
 
     task: str
     plan: Plan
     budget: Budget
     seed: int = 0
+    total: int = 0
 
     @property
     def print(self) -> str:
         """What is asked of which model, in 16 hexadecimal digits. A price changes no answer, but where its worth is told in dollars."""
         bought = re.search(r"\b(value|error_cost)\s*=", self.plan.strategy)
         origin = {name: text for name, text in self.plan.origin().items() if name != "price" or bought}
-        return digest((self.task, sorted(origin.items()), [(name, float(cap)) for name, cap in self.budget.caps()], self.seed))
+        caps = [(name, float(cap)) for name, cap in self.budget.caps()] + ([("total", float(self.total))] if self.total else [])
+        return digest((self.task, sorted(origin.items()), caps, self.seed))
 
     @property
     def label(self) -> str:
         caps = ", ".join(f"{value:g} {name}" for name, value in self.budget.caps() if value != float("inf"))
         others = [f"{name} {text}" for name, text in self.plan.origin().items() if name not in ("model", "strategy", "price")]
-        parts = [self.plan.strategy, *others, caps, f"seed {self.seed}" if self.seed else ""]
+        total = f"{self.total:,} tokens for all" if self.total else ""
+        parts = [self.plan.strategy, *others, caps, total, f"seed {self.seed}" if self.seed else ""]
         return ", ".join(part for part in parts if part)
 
     def to_json(self) -> dict[str, Any]:
         caps = {name: value for name, value in self.budget.caps() if value != float("inf")}
-        return {"task": self.task, "plan": self.plan.origin(), "budget": caps, "seed": self.seed}
+        total = {"total": self.total} if self.total else {}
+        return {"task": self.task, "plan": self.plan.origin(), "budget": caps, "seed": self.seed} | total
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Cell:
-        return cls(body["task"], Plan(**body["plan"]), Budget(**body["budget"]), body["seed"])
+        return cls(body["task"], Plan(**body["plan"]), Budget(**body["budget"]), body["seed"], body.get("total", 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,7 @@ class Spec:
     at_once: int = 8
     parallel: int = 64
     n: int = 0
+    total_tokens: int = 0
     out: str = "bench.db"
 
     def __post_init__(self) -> None:
@@ -92,6 +99,8 @@ class Spec:
                 raise BadInput(f"{name}={getattr(self, name)} does nothing: give 1 or more.")
         if self.n < 0:
             raise BadInput(f"n={self.n} is no number of problems: give 1 or more, or 0 for all.")
+        if self.total_tokens < 0:
+            raise BadInput(f"total_tokens={self.total_tokens} allows nothing: give a number above 0, or leave it out.")
         for cell in self.cells(self.tasks):
             cell.plan.price_of()
             cell.plan.run({}, cell.budget, cell.seed)
@@ -100,7 +109,7 @@ class Spec:
         """Every way to think about every task, `names` being the tasks'; all that one model has to do comes together."""
         extra = {name: getattr(self, name) for name in ("verifier", "judge", "draft", "reward", "price")}
         for model, task, strategy, caps, seed in product(self.models, names, self.strategies, self.budgets, self.seeds):
-            yield Cell(task, Plan(model=model, strategy=strategy, **extra), Budget(**caps), seed)
+            yield Cell(task, Plan(model=model, strategy=strategy, **extra), Budget(**caps), seed, self.total_tokens)
 
 
 _LISTS: dict[str, type] = {"tasks": str, "models": str, "strategies": str, "seeds": int, "budgets": dict}

@@ -39,6 +39,7 @@ def run(
     calls: Annotated[int | None, typer.Option(help="At most so many samples a problem.")] = None,
     time_limit: Annotated[float | None, typer.Option("--seconds", help="At most so many seconds a problem.")] = None,
     usd: Annotated[float | None, typer.Option(help="At most so many US dollars a problem.")] = None,
+    total_tokens: Annotated[int | None, typer.Option(help="At most so many tokens for all problems of a task together.")] = None,
     price: Annotated[str | None, typer.Option(metavar="PROMPT,GENERATED", help="Dollars a million tokens.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Another seed, other samples; each one given is done.")] = None,
     n: Annotated[int | None, typer.Option("-n", help="Only the first so many problems of each task.")] = None,
@@ -62,18 +63,22 @@ def run(
 
     if on not in ("", "ray"):
         raise BadInput(f"--on {on}: a bench runs on this machine, or with --on ray.")
+    if total_tokens is not None and total_tokens < 1:
+        raise BadInput(f"--total-tokens {total_tokens} allows nothing: give a number above 0, or leave it out.")
     given = specs.read(spec) if spec else {}
     caps = caps_of(None, calls, usd, time_limit)
     budgets = tuple({**caps, **caps_of(most, None, None, None)} for most in tokens) if tokens else (caps,)
     flags: dict[str, Any] = {
         "tasks": task, "models": model, "strategies": strategy, "seeds": seed, "budgets": budgets if tokens or caps else None,
         "verifier": verifier, "judge": judge, "draft": draft, "reward": reward, "price": price,
-        "n": n, "at_once": at_once, "parallel": parallel, "out": out,
+        "n": n, "total_tokens": total_tokens, "at_once": at_once, "parallel": parallel, "out": out,
     }  # fmt: skip
     for name, value in flags.items():
         if value is not None:
             given[name] = tuple(value) if isinstance(value, list) else value
     wanted = specs.Spec(**given)
+    if on and wanted.total_tokens:
+        raise BadInput("One budget for all problems is kept by one process: leave out --on ray, or the total.")
     with Bench(Path(wanted.out)) as bench:
         listed = enlist(bench, wanted)
         whole = asyncio.run(carry_out(bench, wanted, listed, quiet, on))

@@ -10,7 +10,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pondera.errors import BRANCH_ERRORS, Stop
@@ -112,10 +112,12 @@ class Coroutines:
 
     def _remains(self, key: str, op: Left) -> Remains:
         if self.record.check(key, op):
-            return Remains(*(math.inf if v is None else v for v in self.record.past[key].body["value"]))
-        left = self.left()
-        self.record.op(key, op, {"value": [None if math.isinf(v) else v for v in (left.tokens, left.calls, left.usd, left.seconds)]})
-        return left
+            body = self.record.past[key].body
+            return replace(Remains(*(math.inf if v is None else v for v in body["value"])), elapsed=body["at"])
+        left, at = self.left(), self.record.at
+        value = [None if math.isinf(v) else v for v in (left.tokens, left.calls, left.usd, left.seconds)]
+        self.record.op(key, op, {"at": at, "value": value})
+        return replace(left, elapsed=at)
 
     def _both(self, frame: Frame, key: str, coros: Sequence[Coroutine[Any, Any, Any]]) -> None:
         """Children run side by side and all end before this does; those that failed or were stopped are dropped."""

@@ -97,7 +97,7 @@ class Call(Op[Thought]):
 
 @dataclass(frozen=True, slots=True)
 class Left(Op[Remains]):
-    """What is left of the budget now."""
+    """What is left of the budget now, and how long the run has taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,12 +254,13 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left of a budget at one moment, what is held by calls in flight not counted in."""
+    """What is left of a budget at one moment, what is held by calls in flight not counted in; `elapsed` seconds after the run began."""
 
     tokens: float
     calls: float
     usd: float
     seconds: float
+    elapsed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

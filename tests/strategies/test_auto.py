@@ -134,6 +134,18 @@ async def test_worth_may_be_said_in_dollars() -> None:
         await solve(partial(auto, error_cost=-1.0))
 
 
+async def test_where_waiting_costs_it_ends_after_fewer_rounds() -> None:
+    model, rounds = Fake(says("42", "42", "42", "41", "41"), latency=1e-4), []
+    for cost in (0.0, 0.01, 10.0):  # dollars a second, an answer being worth 0.3 of them
+        record = Ledger()
+        await solve(partial(auto, value=0.3, price=1.0, latency_cost=cost), model, ledger=record)
+        rounds.append(sum(row.kind == "offer" for row in record.rows))
+    assert rounds[0] > rounds[1] > rounds[2] == 1
+    with pytest.raises(BadInput, match="latency_cost=-1"):
+        await solve(partial(auto, latency_cost=-1.0))
+    await replays(partial(auto, value=0.3, price=1.0, latency_cost=0.01), Budget())
+
+
 async def test_a_table_says_what_an_effort_is_and_what_a_question_will_cost(tmp_path: Path) -> None:
     made(verifier={}, efforts={"low": 50.0, "medium": 4000.0, "high": 16_000.0, "max": 1e9}).save(tmp_path / "t.json")
     table, ledger = str(tmp_path / "t.json"), Ledger()

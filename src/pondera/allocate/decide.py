@@ -58,13 +58,18 @@ class Choice:
     pays: bool
 
 
-def decide(belief: Belief, pool: Pool, worth: float, costs: Sequence[float], most: int, seed: int) -> Choice | None:
-    """`worth` is that of a right answer and `costs` those of a sample of each kind, in one unit; None where not one more may be drawn."""
+def decide(
+    belief: Belief, pool: Pool, worth: float, costs: Sequence[float], most: int, seed: int, waiting: Sequence[float] = ()
+) -> Choice | None:
+    """`worth` is that of a right answer and `costs` those of a sample of each kind, in one unit; None where not one more may be drawn.
+
+    `waiting` is what it costs that samples of each kind take their time, however many are drawn side by side.
+    """
     ks = [k for k in KS if k <= most]
     if not ks:
         return None
     gain = gains(belief, pool.seen(), ks, np.random.default_rng(seed))[0]
-    price = np.array(costs)[:, None] * np.array(ks)
+    price = np.array(costs)[:, None] * np.array(ks) + (np.array(waiting)[:, None] if waiting else 0.0)
     net = worth * gain - price
     kind, at = divmod(int(net.argmax()), len(ks))
     return Choice(kind, ks[at], float(gain[kind, at]), float(price[kind, at]), bool(net[kind, at] > 0))

@@ -4,11 +4,12 @@ After each round of samples a posterior over the answers (:mod:`pondera.allocate
 by how much k more chains or k more programs are expected to raise that. With w the tokens that a right answer is worth and c those that a
 sample costs, what pays best is
 
-.. math:: \arg\max_{a, k} \; w \, \mathrm{gain}_a(k) - k \, c_a
+.. math:: \arg\max_{a, k} \; w \, \mathrm{gain}_a(k) - k \, c_a - l \, s_a
 
-and when nothing pays the run stops: settled early on an easy question, given up early on one where answers are scattered, and spent where
-the answer moves (Snell et al. 2024, arXiv 2408.03314; Damani et al. 2024, arXiv 2410.04707). Half of the k that pay best are drawn side
-by side, since what they say may change the plan.
+with s the seconds that a sample takes and l what a second of waiting costs; and when nothing pays the run stops: settled early on an easy
+question, given up early on one where answers are scattered, and spent where the answer moves (Snell et al. 2024, arXiv 2408.03314; Damani
+et al. 2024, arXiv 2410.04707). Half of the k that pay best are drawn side by side, since what they say may change the plan; all of them
+where waiting costs.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ async def auto(
     worth: float = 0.0,
     value: float = 0.0,
     error_cost: float = 0.0,
+    latency_cost: float = 0.0,
     price: float = 0.0,
     mean: float = 0.0,
     right: float = 0.0,
@@ -56,26 +58,28 @@ async def auto(
     `worth` is what a right answer is worth in tokens, or `effort` says it in a word: "low", "medium", "high" or "max", which are points on
     the model's own returns curve where there is a calibrated `table` of it (a model's name, or a file of `pondera calibrate`; "none" for
     none); so are `mean`, the tokens that a question is to come to in the mean, and `right`, the share that is to be answered right, of
-    questions like those of the table. Or say it in dollars: the `value` of a right answer and what an error costs, a million generated
-    tokens being `price` (that of the model by default). At `most` samples it ends. The verifier `by`, else the table's, judges each sample
-    by itself: its score is the chance that it is right.
+    questions like those of the table. Or say it in dollars: the `value` of a right answer, what an error costs and what a second of
+    waiting does, a million generated tokens being `price` (that of the model by default). At `most` samples it ends. The verifier `by`,
+    else the table's, judges each sample by itself: its score is the chance that it is right.
 
     Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
-    guide, rng = Guide.of(table, by, effort, most, wanted(worth, value, error_cost, price), mean, right), await Rng()
+    dollars = Dollars(value, error_cost, latency_cost, price)
+    guide, rng = Guide.of(table, by, effort, most, worth or dollars.worth, mean, right, dollars.second), await Rng()
     pool, nodes = guide.pool(), list[Thought]()
     lost: PonderaError = BranchesFailed("No sample came to anything.")
-    begun, chosen = (await Left()).seconds, root
+    begun, chosen, longest = (await Left()).elapsed, root, 0
     for rounds in count():
-        each, left = costs(nodes, pool.kinds, guide.costs), (await Left()).seconds
-        room = min(most - sum(pool.asked), in_time(nodes, begun, left, max(each)))
-        choice = guide.decide(pool, each, room, rng.getrandbits(63))
+        each, now = costs(nodes, pool.kinds, guide.costs), await Left()
+        room = min(most - sum(pool.asked), in_time(nodes, now.elapsed - begun, now.seconds, max(each)))
+        waiting = [guide.second * (now.elapsed - begun) / longest * cost if longest else 0.0 for cost in each]
+        choice = guide.decide(pool, each, room, rng.getrandbits(63), waiting)
         if nodes:
             await Offer(chosen, pool.best(guide.belief)[1], guide.told(choice, pool, rounds == 1))
         owed = not nodes and sum(pool.asked) < OWED
         if choice is None or not (choice.pays or owed):
             break
-        n, grown = math.ceil(choice.k / 2), list[Thought]()
+        n, grown = choice.k if guide.second else math.ceil(choice.k / 2), list[Thought]()
         try:
             grown = await list(SORTS.values())[choice.kind][0](root, n, temperature, max_tokens)
         except Unaffordable:
@@ -84,7 +88,7 @@ async def auto(
             break
         except BRANCH_ERRORS as error:  # recorded by the runtime
             lost = error
-        nodes += grown
+        nodes, longest = nodes + grown, longest + max(map(generated, grown), default=0)
         asked = [had + n * (kind == choice.kind) for kind, had in enumerate(pool.asked)]
         scores = await Score(tuple(nodes), guide.by) if guide.by and nodes else [None] * len(nodes)
         keys = await Key(tuple(nodes)) if nodes else []
@@ -98,7 +102,7 @@ async def auto(
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """What a run goes by: the belief, what a right answer is worth and a sample of each sort costs, in tokens, and who judges samples."""
+    """What a run goes by: the belief, what a right answer, a sample of each sort and a second cost, in tokens, and who judges samples."""
 
     belief: Belief
     worth: float
@@ -106,9 +110,10 @@ class Guide:
     by: str = ""
     middle: float = 0.0
     table: Table | None = None
+    second: float = 0.0
 
     @classmethod
-    def of(cls, table: str, by: str, effort: str, most: int, worth: float, mean: float, right: float) -> Guide:
+    def of(cls, table: str, by: str, effort: str, most: int, worth: float, mean: float, right: float, second: float) -> Guide:
         """Raises BadInput for what cannot be used."""
         from pondera.allocate.posterior import Belief  # which loads numpy
         from pondera.allocate.table import load
@@ -124,14 +129,14 @@ class Guide:
                 raise BadInput(
                     "What tokens or what accuracy a worth comes to is known from a calibrated table: make one by `pondera calibrate`."
                 )
-            return cls(Belief(), worth or WORTH[effort], [expected for _, expected in SORTS.values()], by)
+            return cls(Belief(), worth or WORTH[effort], [expected for _, expected in SORTS.values()], by, second=second)
         known = load(table)
         usual, value = [known.costs[sort] for sort in SORTS], worth or known.efforts[effort]
         if not worth and (mean or right):
             value = known.worth_of("tokens", mean) if mean else known.worth_of("right", right)
         if by or not known.verifier:
-            return cls(known.belief, value, usual, by, 0.0, known)
-        return cls(known.belief, value, usual, judge(table), known.middle, known)
+            return cls(known.belief, value, usual, by, 0.0, known, second)
+        return cls(known.belief, value, usual, judge(table), known.middle, known, second)
 
     def pool(
         self,
@@ -144,10 +149,10 @@ class Guide:
 
         return Pool(kinds, keys, scores, asked, self.middle)
 
-    def decide(self, pool: Pool, each: Sequence[float], room: int, seed: int) -> Choice | None:
+    def decide(self, pool: Pool, each: Sequence[float], room: int, seed: int, waiting: Sequence[float]) -> Choice | None:
         from pondera.allocate.decide import decide
 
-        return decide(self.belief, pool, self.worth, each, room, seed)
+        return decide(self.belief, pool, self.worth, each, room, seed, waiting)
 
     def told(self, choice: Choice | None, pool: Pool, first: bool) -> str:
         """What is done next and why, in words; after the first round also what the whole is expected to cost, where a table knows."""
@@ -156,15 +161,33 @@ class Guide:
         return told(choice, self.worth) + more
 
 
-def wanted(worth: float, value: float, error_cost: float, price: float) -> float:
-    """The tokens that a right answer is worth, by its value in dollars where that is given; 0 where nothing is said. Raises BadInput."""
-    if not (value >= 0 and error_cost >= 0 and price >= 0 and math.isfinite(value + error_cost + price)):
-        raise BadInput(f"value={value}, error_cost={error_cost}, price={price} are dollars: give numbers that are not negative.")
-    if worth or not value + error_cost:
-        return worth
-    if not price:
-        raise BadInput("What an answer is worth in dollars needs the price of tokens: give the model's, as in --price 0.15,0.6.")
-    return 1e6 * (value + error_cost) / price
+@dataclass(frozen=True, slots=True)
+class Dollars:
+    """What a right answer brings, an error and a second of waiting cost, and a million generated tokens. Raises BadInput."""
+
+    value: float
+    error: float
+    waiting: float
+    price: float
+
+    def __post_init__(self) -> None:
+        every = (self.value, self.error, self.waiting, self.price)
+        if not (min(every) >= 0 and math.isfinite(sum(every))):
+            names = ("value", "error_cost", "latency_cost", "price")
+            told = ", ".join(f"{name}={one}" for name, one in zip(names, every, strict=True))
+            raise BadInput(f"{told} are dollars: give numbers that are not negative.")
+        if sum(every[:3]) and not self.price:
+            raise BadInput("What an answer is worth in dollars needs the price of tokens: give the model's, as in --price 0.15,0.6.")
+
+    @property
+    def worth(self) -> float:
+        """The tokens that a right answer is worth; 0 where nothing is said."""
+        return 1e6 * (self.value + self.error) / self.price if self.price else 0.0
+
+    @property
+    def second(self) -> float:
+        """The tokens that a second is worth."""
+        return 1e6 * self.waiting / self.price if self.price else 0.0
 
 
 def judge(table: str) -> str:
@@ -174,15 +197,20 @@ def judge(table: str) -> str:
 
 def costs(nodes: Sequence[Thought], kinds: Sequence[int], usual: Sequence[float]) -> list[float]:
     """Tokens of one more sample of each sort: the mean of those so far, what is usual being one of them."""
-    spent = [sum(step.tokens for step in node.path) for node in nodes]
+    spent = [generated(node) for node in nodes]
     each = [[tokens for tokens, own in zip(spent, kinds, strict=True) if own == kind] for kind in range(len(SORTS))]
     return [(sum(some) + expected) / (len(some) + 1) for some, expected in zip(each, usual, strict=True)]
 
 
-def in_time(nodes: Sequence[Thought], begun: float, left: float, price: float) -> int:
+def generated(node: Thought) -> int:
+    """Tokens of a path."""
+    return sum(step.tokens for step in node.path)
+
+
+def in_time(nodes: Sequence[Thought], took: float, left: float, price: float) -> int:
     """How many more samples of `price` tokens the seconds that are left allow, at the speed so far."""
-    spent = sum(step.tokens for node in nodes for step in node.path)
-    return int(left * spent / (begun - left) / price) if spent and math.isfinite(left) and begun > left else 1 << 30
+    spent = sum(map(generated, nodes))
+    return int(left * spent / took / price) if spent and math.isfinite(left) and took > 0 else 1 << 30
 
 
 def told(choice: Choice | None, worth: float) -> str:

@@ -358,6 +358,22 @@ def test_lists(run: Run) -> None:
     assert run("--version").out.startswith("pondera 0.")
 
 
+def test_what_an_answer_is_worth_may_be_said_by_flags(run: Run) -> None:
+    done = run("ask", "What is 2 + 2?", "-m", "fake", "--effort", "low", "--json", "-q")
+    assert (done.code, json.loads(done.out)["strategy"]) == (0, "auto(effort='low')")
+    done = run("ask", "What is 2 + 2?", "-m", "fake", "-s", "auto(most=4)", "--value", "0.01", "--price", "0.1,2", "--json", "-q")
+    assert json.loads(done.out)["strategy"] == "auto(most=4, value=0.01)"
+    for given, said in (
+        (("--value", "0.01"), "needs the price of tokens"),
+        (("--latency-cost", "-1", "--price", "0.1,2"), "not negative"),
+        (("--effort", "hard"), "an effort is one of low, medium, high, max"),
+        (("--error-cost", "1", "-s", "cot"), "What an answer is worth (--error-cost) guides the strategy auto, not cot"),
+    ):
+        done = run("ask", "What is 2 + 2?", "-m", "fake", "-q", *given)
+        assert (done.code, done.out) == (2, "")
+        assert said in done.err.replace("\n", " ")
+
+
 def test_help_has_examples(run: Run) -> None:
     for command in (["ask"], ["replay"], ["resume"], ["show"], ["export"], ["models", "pull"], ["strategies"], ["verifiers"]):
         done = run(*command, "--help")

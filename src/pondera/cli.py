@@ -21,7 +21,24 @@ from pondera.errors import BadInput, PonderaError
 from pondera.models.known import DEFAULT
 from pondera.terminal.benched import bench_app
 from pondera.terminal.calibrate import calibrate
-from pondera.terminal.given import AsJson, Calls, Parallel, Quiet, Rates, Seconds, Tokens, Trace, Usd, caps_of, question_of
+from pondera.terminal.given import (
+    AsJson,
+    Calls,
+    Effort,
+    ErrorCost,
+    LatencyCost,
+    Parallel,
+    Quiet,
+    Rates,
+    Seconds,
+    Tokens,
+    Trace,
+    Usd,
+    Value,
+    caps_of,
+    question_of,
+    worth_of,
+)
 from pondera.terminal.recorded import allowance, complete, on_disk, reused, rows_of
 from pondera.terminal.text import INTERRUPTED, console, emit, hush, safe
 from pondera.terminal.train import verifier_app
@@ -66,6 +83,10 @@ def ask(
     seconds: Seconds = None,
     usd: Usd = None,
     price: Rates = "",
+    effort: Effort = None,
+    value: Value = None,
+    error_cost: ErrorCost = None,
+    latency_cost: LatencyCost = None,
     seed: Annotated[int, typer.Option(help="Another seed, other branches.")] = 0,
     parallel: Parallel = 64,
     system: Annotated[str, typer.Option(help="A system prompt.")] = "",
@@ -83,6 +104,7 @@ def ask(
     from pondera.plan import Plan
     from pondera.terminal.session import Job
 
+    strategy = worth_of(strategy, effort=effort, value=value, error_cost=error_cost, latency_cost=latency_cost)
     named: dict[str, Any] = {"strategy": strategy} if strategy else {}
     plan = Plan(model=model, verifier=verifier, judge=judge, draft=draft, reward=reward, price=price, **named)
     plan.strategy_of()

@@ -21,7 +21,7 @@ def call(text: str, table: Table, sort: str, /, **defaults: Any) -> Callable[...
 
     Raises BadInput, in one sentence with the nearest right one, for a wrong name, argument or value.
     """
-    name, given = _split(text, sort)
+    name, given = split(text, sort)
     if name not in table:
         raise BadInput(f"There is no {sort} {name!r}{nearest(name, table)}; there are: {', '.join(sorted(table))}.")
     taken = keywords(table[name])
@@ -56,7 +56,8 @@ def keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
 
 
-def _split(text: str, sort: str) -> tuple[str, dict[str, Any]]:
+def split(text: str, sort: str) -> tuple[str, dict[str, Any]]:
+    """The name and the keyword arguments of a call written as text. Raises BadInput for anything else."""
     shape = BadInput(f'{text!r} is not a {sort}: write its name, and arguments by keyword, as in "name(n=8)".')
     try:
         tree = ast.parse(text.strip(), mode="eval").body

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from pondera import parse
 from pondera.errors import BadInput
 from pondera.thought import QUESTION_LIMIT, Budget
 
@@ -16,6 +17,10 @@ Calls = Annotated[int | None, typer.Option(help="Ask the model for at most so ma
 Seconds = Annotated[float | None, typer.Option(help="Answer within so many seconds.")]
 Usd = Annotated[float | None, typer.Option(help="Spend at most so many US dollars.")]
 Rates = Annotated[str, typer.Option("--price", metavar="PROMPT,GENERATED", help="The model's price, in dollars a million tokens.")]
+Effort = Annotated[str | None, typer.Option(help="How much the answer is worth, for `auto`: low, medium, high or max.")]
+Value = Annotated[float | None, typer.Option(help="Dollars that a right answer brings, for `auto`; needs --price.")]
+ErrorCost = Annotated[float | None, typer.Option(help="Dollars that a wrong answer costs, for `auto`.")]
+LatencyCost = Annotated[float | None, typer.Option(help="Dollars that a second of waiting costs, for `auto`.")]
 Parallel = Annotated[int, typer.Option(help="Samples in flight at once, at most.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing while the run goes on.")]
@@ -41,3 +46,15 @@ def caps_of(tokens: float | None, calls: float | None, usd: float | None, second
     given = {name: cap for name, cap in every.items() if cap is not None}
     Budget(**given)
     return given
+
+
+def worth_of(strategy: str, **given: Any) -> str:
+    """The strategy, with what flags say of an answer's worth among its arguments; they are those of `auto`. Raises BadInput."""
+    said = {name: value for name, value in given.items() if value is not None}
+    if not said:
+        return strategy
+    name, own = parse.split(strategy or "auto", "strategy")
+    if name != "auto":
+        flags = " and ".join(f"--{one.replace('_', '-')}" for one in said)
+        raise BadInput(f"What an answer is worth ({flags}) guides the strategy auto, not {name}: leave out --strategy {name}.")
+    return f"auto({', '.join(f'{one}={value!r}' for one, value in {**own, **said}.items())})"

@@ -77,6 +77,7 @@ class Plan:
     reward: str = ""
     price: str = ""  # "PROMPT,GENERATED", dollars a million tokens of the model that thinks
     worth: float = 0.0  # tokens that a right answer is worth to this question, of those that share a budget; 0: the strategy's to say
+    shift: float = 0.0  # log odds, learned from earlier questions
 
     def __post_init__(self) -> None:
         """Raises BadInput for an address with a password in it: it would be recorded with the run."""
@@ -105,8 +106,12 @@ class Plan:
         name = tables.name_of(self.model)
         own: dict[str, Any] = {"table": name} if name in tables.shipped() else {}
         own |= {"price": price.generated} if (price := self.price_of()) else {}
-        own |= {"worth": self.worth} if self.worth else {}
+        own |= {name: value for name in ("worth", "shift") if (value := getattr(self, name))}
         return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}), **own)
+
+    def takes(self, name: str) -> bool:
+        """Whether the strategy has an argument of this name."""
+        return name in parse.keywords(getattr(self.strategy_of(), "func", self.strategy_of()))
 
     def tabled(self, table: str) -> str:
         """The verifier of the table that a strategy goes by, "" where there is none. Raises BadInput for a table of another model."""

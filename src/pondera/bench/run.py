@@ -22,9 +22,9 @@ from pondera.bench import tasks
 from pondera.bench.bank import draws, is_bank
 from pondera.bench.file import Bench, Result
 from pondera.bench.grading import Problem
-from pondera.bench.pacing import Pacing
 from pondera.bench.spec import Cell, Spec
 from pondera.bench.tasks import Task
+from pondera.bench.turns import Turns
 from pondera.errors import BadInput, LedgerDrift, LedgerError, ModelUnavailable, NoAnswer, PonderaError, WeightsError, named
 from pondera.ledger import Ledger, Row, bills, last, tree
 from pondera.plain import digest
@@ -113,8 +113,8 @@ async def run(bench: Bench, spec: Spec, listed: Enlisted, thinker: Thinker, watc
     """Do what is left. Raises what ended it: ModelUnavailable and the like, LedgerError, BadInput from a scorer."""
     for cell in listed.cells:
         watch(cell)
-        with Pacing.of(bench, cell, listed.left[cell.print]) as pacing:
-            await _Cell(bench, cell, listed.tasks[cell.task], thinker, watch, pacing).run(listed.reach[cell.task], spec.at_once)
+        with Turns.of(bench, cell, listed.left[cell.print]) as turns:
+            await _Cell(bench, cell, listed.tasks[cell.task], thinker, watch, turns).run(listed.reach[cell.task], spec.at_once)
 
 
 @dataclass(eq=False, slots=True)
@@ -124,7 +124,7 @@ class _Cell:
     task: Task
     thinker: Thinker
     watch: Watch
-    pacing: Pacing
+    turns: Turns
     tried: set[str] = field(default_factory=set)
     known: set[str] = field(default_factory=set)  # failed the last time: that they do again tells nothing new
     alike: list[str] = field(default_factory=list)  # cells that draw the same samples
@@ -177,7 +177,7 @@ class _Cell:
         record = self.bench.record(self.cell.print, name, lambda: self._shared(name))
         try:
             if not _complete(record.rows):
-                async with self.pacing.turn(record) as own:
+                async with self.turns.turn(record) as own:
                     if own is None and not record.rows:
                         return Result(name, "done", _figures([]) | {"key": None, "stopped": "budget", "right": 0.0}, [])
                     await self.thinker.think(own or self.cell, problem.question, int(digest((self.cell.seed, name)), 16) >> 1, record)
@@ -198,7 +198,9 @@ class _Cell:
             one["score"] = scores[text]
         stopped = (last(record.rows, "stop") or {"why": "budget"})["why"]
         told = {k: answer[k] for k in ("key", "confidence", "stopped")} if answer else {"key": None, "stopped": stopped}
-        return Result(name, "done", _figures(record.rows) | told | {"right": scores[reply], "at_once": self.at_once}, pool)
+        result = Result(name, "done", _figures(record.rows) | told | {"right": scores[reply], "at_once": self.at_once}, pool)
+        self.turns.hear(record.rows, result)
+        return result
 
     def _shared(self, name: str) -> list[Row]:
         """The samples that another way to choose has drawn alike for this problem, as the beginning of a ledger."""

@@ -6,7 +6,7 @@
     budgets = [{}, { tokens = 1500 }]
 
 and if wanted `seeds`, `verifier`, `judge`, `draft`, `reward`, `price`, `at_once`, `parallel`, `n` (problems of each task), `total_tokens`
-(for all problems of a task together), `out`.
+(for all problems of a task together), `learn` (from the outcomes of a task's problems for those that come after them), `out`.
 """
 
 from __future__ import annotations
@@ -32,38 +32,44 @@ CAPS = tuple(f.name for f in fields(Budget))
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One way to think about one task. `task` is the task's name: more of its problems are still the same cell. `total` are the tokens that
-    all its problems may take together; 0: as many as each may take."""
+    all its problems may take together; 0: as many as each may take. `learn` says that outcomes guide the problems after them.
+    """
 
     task: str
     plan: Plan
     budget: Budget
     seed: int = 0
     total: int = 0
+    learn: bool = False
 
     @property
     def print(self) -> str:
         """What is asked of which model, in 16 hexadecimal digits. A price changes no answer, but where its worth is told in dollars."""
         bought = re.search(r"\b(value|error_cost)\s*=", self.plan.strategy)
         origin = {name: text for name, text in self.plan.origin().items() if name != "price" or bought}
-        caps = [(name, float(cap)) for name, cap in self.budget.caps()] + ([("total", float(self.total))] if self.total else [])
-        return digest((self.task, sorted(origin.items()), caps, self.seed))
+        caps = [(name, float(cap)) for name, cap in self.budget.caps()]
+        return digest((self.task, sorted(origin.items()), [*caps, *sorted(self._ties().items())], self.seed))
+
+    def _ties(self) -> dict[str, int | bool]:
+        """What ties its problems together."""
+        return {name: value for name in ("total", "learn") if (value := getattr(self, name))}
 
     @property
     def label(self) -> str:
         caps = ", ".join(f"{value:g} {name}" for name, value in self.budget.caps() if value != float("inf"))
         others = [f"{name} {text}" for name, text in self.plan.origin().items() if name not in ("model", "strategy", "price")]
         total = f"{self.total:,} tokens for all" if self.total else ""
-        parts = [self.plan.strategy, *others, caps, total, f"seed {self.seed}" if self.seed else ""]
+        parts = [self.plan.strategy, *others, caps, total, "learning" if self.learn else "", f"seed {self.seed}" if self.seed else ""]
         return ", ".join(part for part in parts if part)
 
     def to_json(self) -> dict[str, Any]:
         caps = {name: value for name, value in self.budget.caps() if value != float("inf")}
-        total = {"total": self.total} if self.total else {}
-        return {"task": self.task, "plan": self.plan.origin(), "budget": caps, "seed": self.seed} | total
+        return {"task": self.task, "plan": self.plan.origin(), "budget": caps, "seed": self.seed, **self._ties()}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Cell:
-        return cls(body["task"], Plan(**body["plan"]), Budget(**body["budget"]), body["seed"], body.get("total", 0))
+        ties = body.get("total", 0), body.get("learn", False)
+        return cls(body["task"], Plan(**body["plan"]), Budget(**body["budget"]), body["seed"], *ties)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +90,7 @@ class Spec:
     parallel: int = 64
     n: int = 0
     total_tokens: int = 0
+    learn: bool = False
     out: str = "bench.db"
 
     def __post_init__(self) -> None:
@@ -109,7 +116,8 @@ class Spec:
         """Every way to think about every task, `names` being the tasks'; all that one model has to do comes together."""
         extra = {name: getattr(self, name) for name in ("verifier", "judge", "draft", "reward", "price")}
         for model, task, strategy, caps, seed in product(self.models, names, self.strategies, self.budgets, self.seeds):
-            yield Cell(task, Plan(model=model, strategy=strategy, **extra), Budget(**caps), seed, self.total_tokens)
+            plan = Plan(model=model, strategy=strategy, **extra)
+            yield Cell(task, plan, Budget(**caps), seed, self.total_tokens, self.learn and plan.takes("shift"))
 
 
 _LISTS: dict[str, type] = {"tasks": str, "models": str, "strategies": str, "seeds": int, "budgets": dict}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,7 @@ async def auto(
     price: float = 0.0,
     mean: float = 0.0,
     right: float = 0.0,
+    shift: float = 0.0,
     most: int = 64,
     by: str = "",
     table: str = "",
@@ -59,13 +60,15 @@ async def auto(
     the model's own returns curve where there is a calibrated `table` of it (a model's name, or a file of `pondera calibrate`; "none" for
     none); so are `mean`, the tokens that a question is to come to in the mean, and `right`, the share that is to be answered right, of
     questions like those of the table. Or say it in dollars: the `value` of a right answer, what an error costs and what a second of
-    waiting does, a million generated tokens being `price` (that of the model by default). At `most` samples it ends. The verifier `by`,
-    else the table's, judges each sample by itself: its score is the chance that it is right.
+    waiting does, a million generated tokens being `price` (that of the model by default). `shift` are the log odds by which answers are
+    likelier right than the table says (`pondera bench run --learn` learns them). At `most` samples it ends. The verifier `by`, else the
+    table's, judges each sample by itself: its score is the chance that it is right.
 
     Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
     dollars = Dollars(value, error_cost, latency_cost, price)
-    guide, rng = Guide.of(table, by, effort, most, worth or dollars.worth, mean, right, dollars.second), await Rng()
+    guide = Guide.of(table, by, effort, most, worth or dollars.worth, mean, right, dollars.second).shifted(shift)
+    rng = await Rng()
     pool, nodes = guide.pool(), list[Thought]()
     lost: PonderaError = BranchesFailed("No sample came to anything.")
     begun, chosen, longest = (await Left()).elapsed, root, 0
@@ -137,6 +140,12 @@ class Guide:
         if by or not known.verifier:
             return cls(known.belief, value, usual, by, 0.0, known, second)
         return cls(known.belief, value, usual, judge(table), known.middle, known, second)
+
+    def shifted(self, shift: float) -> Guide:
+        """For questions whose answers are likelier right by so many log odds. Raises BadInput for no number."""
+        if not math.isfinite(shift):
+            raise BadInput(f"shift={shift} are no log odds: give a number, 0 for none.")
+        return replace(self, belief=replace(self.belief, none=self.belief.none - shift)) if shift else self
 
     def pool(
         self,

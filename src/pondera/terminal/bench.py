@@ -42,6 +42,7 @@ def run(
     total_tokens: Annotated[int | None, typer.Option(help="At most so many tokens for all problems of a task together.")] = None,
     price: Annotated[str | None, typer.Option(metavar="PROMPT,GENERATED", help="Dollars a million tokens.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Another seed, other samples; each one given is done.")] = None,
+    learn: Annotated[bool | None, typer.Option("--learn", help="For `auto`: learn from outcomes how hard the task is, as it goes.")] = None,
     n: Annotated[int | None, typer.Option("-n", help="Only the first so many problems of each task.")] = None,
     at_once: Annotated[int | None, typer.Option(help="Problems side by side.")] = None,
     parallel: Annotated[int | None, typer.Option(help="Samples in flight for one problem, at most.")] = None,
@@ -71,14 +72,14 @@ def run(
     flags: dict[str, Any] = {
         "tasks": task, "models": model, "strategies": strategy, "seeds": seed, "budgets": budgets if tokens or caps else None,
         "verifier": verifier, "judge": judge, "draft": draft, "reward": reward, "price": price,
-        "n": n, "total_tokens": total_tokens, "at_once": at_once, "parallel": parallel, "out": out,
+        "n": n, "total_tokens": total_tokens, "learn": learn, "at_once": at_once, "parallel": parallel, "out": out,
     }  # fmt: skip
     for name, value in flags.items():
         if value is not None:
             given[name] = tuple(value) if isinstance(value, list) else value
     wanted = specs.Spec(**given)
-    if on and wanted.total_tokens:
-        raise BadInput("One budget for all problems is kept by one process: leave out --on ray, or the total.")
+    if on and (wanted.total_tokens or wanted.learn):
+        raise BadInput("One budget for all problems, and what is learned from them, is kept by one process: leave out --on ray.")
     with Bench(Path(wanted.out)) as bench:
         listed = enlist(bench, wanted)
         whole = asyncio.run(carry_out(bench, wanted, listed, quiet, on))

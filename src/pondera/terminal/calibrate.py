@@ -89,7 +89,7 @@ def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool) -> Table:
         have = ", ".join(sorted({cell.plan.model for cell in bench.cells()})) or "nothing"
         raise BadInput(f"{bench.path} has no samples of {model} to learn from (it has {have}): name questions with --data.")
     card = {
-        "data": sorted({cell.task for cell in banks}),
+        "data": sorted({task for task, _ in pools}),
         "strategies": sorted({cell.plan.strategy for cell in banks}),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

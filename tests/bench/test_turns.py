@@ -1,22 +1,24 @@
-"""One budget for all problems of a task: nearly all of it is spent, and never more, whoever dies."""
+"""What ties problems together: one budget is nearly all spent, and never more, whoever dies; outcomes guide what comes after them."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from pondera.bench.file import Bench
-from pondera.bench.pacing import _curve
 from pondera.bench.run import _figures
 from pondera.bench.spec import Cell
+from pondera.bench.turns import _curve
 from pondera.cli import main
 from pondera.errors import BadInput
-from pondera.ledger import Ledger
+from pondera.ledger import Ledger, Row
 from pondera.models.fake import Fake
+from pondera.ops import Expand
 from pondera.plan import replayed
 from tests.bench.helpers import benched, spec, sums
 
@@ -118,3 +120,56 @@ def test_at_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for given, said in ((("0",), "allows nothing"), (("9000", "--on", "ray"), "kept by one process")):
         assert main([*out, "--total-tokens", *given]) == 2
         assert said in capsys.readouterr().err
+
+
+def shifts(path: Path, cell: Cell) -> list[float]:
+    with Bench(path, new=False) as bench:
+        return [replayed(Ledger(bench.rows(cell.print, one.problem)))[1].shift for one in bench.results(cell)]
+
+
+async def test_outcomes_say_how_hard_a_task_is_and_the_belief_follows(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl", 30)
+    for off, sign in ((7, -1), (0, 1)):
+
+        def reply(op: Expand, index: int, seed: int, off: int = off) -> str:
+            total = off + sum(map(int, re.findall(r"\d+", op.node.about.text)))
+            return f"\nprint({total})\n```" if op.force else f"We add them. \\boxed{{{total}}}"
+
+        path = tmp_path / f"{off}.db"
+        [cell] = await benched(path, spec(file, AUTO, learn=True, at_once=1), Fake(reply))
+        found = [sign * shift for shift in shifts(path, cell)]
+        assert found[0] == 0
+        assert all(before <= after for before, after in itertools.pairwise(found))
+        assert found[-1] > 0.7
+        with Bench(path, new=False) as bench:
+            results = list(bench.results(cell))
+        chances = [one.figures["confidence"] for one in results]
+        assert (chances[-1] - chances[0]) * sign > 0.1
+        record = Ledger(bench_rows(path, cell, results[-1].problem))
+        question, plan, budget, seed = replayed(record)
+        again = await plan.run({}, budget, seed).solve(question, plan.strategy_of(), ledger=record)
+        assert again.confidence == chances[-1]
+
+
+def bench_rows(path: Path, cell: Cell, problem: str) -> list[Row]:
+    with Bench(path, new=False) as bench:
+        return bench.rows(cell.print, problem)
+
+
+async def test_what_was_learned_is_there_when_a_bench_goes_on(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl", 24)
+    [cell] = await benched(tmp_path / "whole.db", spec(file, AUTO, learn=True, at_once=1))
+    await benched(tmp_path / "b.db", spec(file, AUTO, learn=True, at_once=1, n=10))
+    await benched(tmp_path / "b.db", spec(file, AUTO, learn=True, at_once=1))
+    assert shifts(tmp_path / "b.db", cell) == shifts(tmp_path / "whole.db", cell)
+    assert len(set(shifts(tmp_path / "b.db", cell))) > 12
+
+
+def test_only_what_can_learn_is_another_way_to_think_by_learning() -> None:
+    told = spec(Path("s.jsonl"), AUTO, "vote(n=4)", learn=True)
+    assert [cell.learn for cell in told.cells(("s",))] == [True, False]
+    auto, vote = told.cells(("s",))
+    plain = next(iter(spec(Path("s.jsonl"), AUTO).cells(("s",))))
+    assert auto.print != plain.print
+    assert Cell.from_json(auto.to_json()) == auto
+    assert (auto.label, vote.label) == (f"{AUTO}, learning", "vote(n=4)")

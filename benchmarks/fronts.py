@@ -13,16 +13,18 @@ difficulty. No model is called.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from pondera.allocate import policies
+from pondera.allocate.learning import Learner
 from pondera.allocate.paired import paired
 from pondera.allocate.policies import Deck, Ends, Mind
-from pondera.allocate.portfolio import equal, together
+from pondera.allocate.portfolio import Pace, equal, together
 from pondera.allocate.resample import Floats, Ints, shuffles
 from pondera.allocate.table import SORTS, Table, load, nearest
 from pondera.bench.bank import FIFTHS, bank, draws
@@ -212,20 +214,79 @@ def parts(some: Sequence[Deck]) -> list[Ints]:
 
 def shared(title: str, some: list[Deck], table: Table, alone: Way, count: int) -> None:
     """One budget for all questions beside an equal split of it, and beside each question under one worth."""
-    columns = ("tokens a question", "equal split", "together", "difference", "95 %", "a plan's gap to its bound", "one worth for all")
+    columns = (
+        "tokens a question",
+        "equal split",
+        "together",
+        "difference",
+        "95 %",
+        "a plan's gap to its bound",
+        "in a row",
+        "one worth for all",
+    )
     head(f"{title}: one budget", *columns)
     mind, costs = Mind(table.belief, np.random.default_rng(0)), tuple(table.costs.values())
     for each in (300, 600, 1200, 2400):
-        ours, split, gaps = [], [], list[float]()
+        ours, split, gaps, row = [], [], list[float](), []
         for seed in range(count):
             orders = [np.random.default_rng((seed, i)).permutation(len(deck.options)) for i, deck in enumerate(some)]
             told = together(some, orders, each * len(some), mind, costs)
             ours.append(told.right)
             split.append(equal(some, orders, each * len(some), mind).right)
             gaps.append(told.gap)
+            row.append(in_a_row(some, orders, each * len(some), mind, costs, table, seed))
         a, b = np.mean(split, axis=0), np.mean(ours, axis=0)
         gap = "never reached" if np.isnan(gaps).all() else f"{np.nanmean(gaps):.2%}"
-        line(f"{each:,}", f"{a.mean():.1%}", f"{b.mean():.1%}", *gap_of(a, b), gap, f"{alone.at(each).mean():.1%}")
+        line(f"{each:,}", f"{a.mean():.1%}", f"{b.mean():.1%}", *gap_of(a, b), gap, f"{np.mean(row):.1%}", f"{alone.at(each).mean():.1%}")
+
+
+def in_a_row(some: list[Deck], orders: list[Ints], total: float, mind: Mind, costs: Sequence[float], table: Table, seed: int) -> float:
+    """The share right of questions that come one after another, eight at a time, under one budget."""
+    pace, going, right = Pace(total, len(some), table.rising), list[tuple[int, float, float]](), 0.0
+    for i in np.random.default_rng(seed).permutation(len(some)):
+        while len(going) == 8 or (begun := pace.begin()) is None:
+            pace.end(*going.pop(0))
+        cap, worth = begun
+        one = policies.ends(some[i], orders[i][None], 1 / worth, len(orders[i]), mind, TOGETHER, costs, len(SORTS))
+        going.append((cap, worth, min(float(cap), float(one.tokens[0]))))
+        right += float(one.right[0]) if one.tokens[0] <= cap else 0.0
+    return right / len(some)
+
+
+def learning(title: str, tasks: list[list[Deck]], table: Table, count: int) -> None:
+    """Predicted chance against outcome where each task's outcomes are told after each question; every task in random orders."""
+    head(
+        f"{title}: what was expected, learning from outcomes",
+        "effort",
+        "tokens",
+        "right",
+        "expected",
+        "calibration error",
+        "by task",
+        "without",
+    )
+    minds, costs = dict[float, Mind](), tuple(table.costs.values())
+    for effort, worth in table.efforts.items():
+        told = {learns: [list[tuple[float, float, float]]() for _ in tasks] for learns in (True, False)}
+        for learns, seed, (t, some) in itertools.product(told, range(count), enumerate(tasks)):
+            learner = Learner()
+            for i in np.random.default_rng((seed, t)).permutation(len(some)):
+                shift = round(learner.shift if learns else 0.0, 1)
+                belief = replace(table.belief, none=table.belief.none - shift)
+                mind = minds.setdefault(shift, Mind(belief, np.random.default_rng(0)))
+                order = np.random.default_rng((seed, i)).permutation(len(some[i].options))[None]
+                end = policies.ends(some[i], order, 1 / worth, order.size, mind, TOGETHER, costs, len(SORTS))
+                learner.hear(float(end.chance[0]), bool(end.right[0] >= 0.5), shift)
+                told[learns][t].append((float(end.chance[0]), float(end.right[0]), float(end.tokens[0])))
+        every = {learns: list(itertools.chain(*parts)) for learns, parts in told.items()}
+        errors = {learns: [error_of(each) for each in (every[learns], *parts)] for learns, parts in told.items()}
+        chance, right, tokens = np.mean(every[True], axis=0)
+        by_task = ", ".join(f"{one:.3f}" for one in errors[True][1:])
+        line(effort, f"{tokens:,.0f}", f"{right:.1%}", f"{chance:.1%}", f"{errors[True][0]:.3f}", by_task, f"{errors[False][0]:.3f}")
+
+
+def error_of(told: Sequence[tuple[float, float, float]]) -> float:
+    return ece([chance for chance, _, _ in told], [right >= 0.5 for _, right, _ in told]) or 0.0
 
 
 def against(title: str, some: list[Deck], ours: Way, names: list[str], large: dict[str, Result], model: str, small: str) -> None:
@@ -282,6 +343,7 @@ def main() -> None:
     judge = fit_of(given.table) if table.verifier else None
     found: list[dict[str, Way]] = []
     every: list[Deck] = []
+    tasks: list[list[Deck]] = []
     ends: dict[float, list[Ends]] = {}
     for task, results, best, vote in banks(given.bench, table.model, given.problems, given.task):
         some = decks(results, judge)
@@ -293,6 +355,7 @@ def main() -> None:
         against(task, some, told[OURS], [one.problem for one in results], chains(given.bench, task, given.large), given.large, table.model)
         found.append(told)
         every += some
+        tasks.append(some)
         for worth, each in ended.items():
             ends.setdefault(worth, []).extend(each)
     names = [name for name in found[0] if all(name in part for part in found)]
@@ -301,6 +364,7 @@ def main() -> None:
     quarter(mixed)
     calibration("the mix", ends, table)
     regret("the mix", every, ends, list(table.efforts.values()), given.orders)
+    learning("the mix", tasks, table, 4)
     shared("the mix", every, table, mixed[OURS], 4)
     if given.picture:
         draw(given.picture, mixed)

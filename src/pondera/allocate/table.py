@@ -72,6 +72,15 @@ class Table:
         """The log odds of a sample of which the verifier knows nothing."""
         return float(self.verifier.get("bias", 0.0))
 
+    @property
+    def rising(self) -> list[tuple[float, float]]:
+        """Worths, and the tokens that a question comes to at each, where both rise."""
+        told: list[tuple[float, float]] = []
+        for point in self.curve:
+            if not told or point.tokens > told[-1][1]:
+                told.append((point.worth, point.tokens))
+        return told
+
     def expected(self, worth: float, chance: float) -> tuple[float, float, float] | None:
         """The 5th, 50th and 95th percentile of tokens that a question comes to after such a first round; None where that is not known."""
         if not self.rows:

@@ -111,8 +111,4 @@ def tokens(rows: Sequence[Row]) -> int:
 
 def _curve(table: str) -> Sequence[tuple[float, float]]:
     """Worths, and the tokens that a question comes to at each; both rise."""
-    told: list[tuple[float, float]] = []
-    for point in load(table).curve if table not in ("", "none") else ():
-        if not told or point.tokens > told[-1][1]:
-            told.append((point.worth, point.tokens))
-    return told or LIKELY
+    return (load(table).rising if table not in ("", "none") else []) or LIKELY

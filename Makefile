@@ -15,7 +15,7 @@ export Q
 .DEFAULT_GOAL := ask
 
 ask: .venv/ready
-	@$(BIN)/pondera ask --strategy "vote(n=8)" $(ASK) -- "$$Q"
+	@$(BIN)/pondera ask $(ASK) -- "$$Q"
 
 test: .venv/ready
 	$(BIN)/pondera models pull smollm2-135m

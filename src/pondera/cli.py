@@ -70,9 +70,7 @@ def pondera(version: Annotated[bool, typer.Option("--version", help="Print the v
 def ask(
     question: Annotated[str | None, typer.Argument(help="What you want to know; from standard input where it is '-' or piped.")] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="A name of `pondera models`, a path, 'fake', or NAME@URL.")] = DEFAULT,
-    strategy: Annotated[
-        str, typer.Option("--strategy", "-s", help="How to think: see `pondera strategies`.", show_default="vote(n=8)")
-    ] = "",
+    strategy: Annotated[str, typer.Option("--strategy", "-s", help="How to think: see `pondera strategies`.", show_default="auto")] = "",
     verifier: Annotated[str, typer.Option(help="Who judges the branches: see `pondera verifiers`.")] = "",
     judge: Annotated[str, typer.Option(metavar="MODEL", help="The model of the judge, where it is another one.")] = "",
     draft: Annotated[str, typer.Option(metavar="MODEL", help="A cheaper model, for strategies that ask one first.")] = "",

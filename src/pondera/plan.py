@@ -28,7 +28,7 @@ from pondera.thought import Answer, Budget, Kind, Price, Question
 from pondera.verifiers import VERIFIERS
 from pondera.verifiers.keys import keys
 
-STRATEGY = "vote(n=8)"
+STRATEGY = "auto"
 
 
 def open_model(

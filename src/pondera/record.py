@@ -40,6 +40,7 @@ class Record:
         self.scores: dict[str, dict[str, float]] = {}
         self.confidence: dict[str, float | None] = {}
         self.best: Thought | None = None
+        self.why = ""
         self.cut: list[str] = []
 
     @property
@@ -69,7 +70,7 @@ class Record:
         self.write("op", key, {"op": type(op).__name__, "print": fingerprint(op), **body})
 
     def offer(self, key: str, node: Thought, confidence: float | None, why: str) -> None:
-        self.best = node
+        self.best, self.why = node, why
         self.confidence[node.id] = confidence
         if key not in self.noted:
             self.write("offer", key, {"node": node.id, "confidence": confidence, **({"why": why} if why else {})})
@@ -155,6 +156,7 @@ class Record:
             by_role=bills(self.ledger.rows),
             stopped=self.stopped or "done",
             cut=tuple(self.answered.body["cut"] if self.answered else self.cut),  # a replay does not hear of all that failed again
+            why=self.why,
         )
 
     def fail(self, error: PonderaError) -> None:

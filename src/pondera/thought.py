@@ -281,7 +281,7 @@ class Answer:
 
     `votes` counts the candidates of each key, most first; `abstentions` those without one. `confidence` is between 0 and 1, or None
     where nothing was compared. `spend` is the whole bill and `by_role` its parts ("think", "draft", "judge"). `stopped` says why it
-    ended and `cut` lists in words what was cut short, failed or lost on the way.
+    ended, `why` what the strategy said of that, if anything, and `cut` lists in words what was cut short, failed or lost on the way.
     """
 
     text: str
@@ -295,6 +295,7 @@ class Answer:
     by_role: Mapping[str, Spend]
     stopped: Stopped
     cut: tuple[str, ...]
+    why: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values, the tree left out (the ledger has it)."""
@@ -315,5 +316,6 @@ class Answer:
             "spend": bill(self.spend),
             "by_role": {role: bill(spend) for role, spend in self.by_role.items()},
             "stopped": self.stopped,
+            "why": self.why,
             "cut": list(self.cut),
         }

@@ -116,6 +116,10 @@ async def test_it_says_what_it_expected_and_why_it_ended() -> None:
     whys = [row.body["why"] for row in ledger.rows if row.kind == "offer"]
     assert all("worth" in why for why in whys)
     assert whys[-1].startswith("end: at best")
+    answer = await solve(auto, Fake(says("42")))
+    assert answer.why.startswith("end: at best")
+    answer = await solve(partial(auto, effort="max"), Fake(says("42", "41")), Budget(tokens=900))
+    assert (answer.stopped, answer.why.partition(":")[0]) == ("budget", "32 chains")
 
 
 @pytest.mark.parametrize("budget", [Budget(), Budget(tokens=120)])

@@ -77,7 +77,9 @@ def _votes(answer: Answer, width: int) -> list[Text]:
 
 
 def _ending(answer: Answer) -> Text:
-    text = Text.assemble(("stopped  ", "bold"), WHY[answer.stopped])
+    why = one_line(answer.why.removeprefix("end: "))
+    more = f" ({'next were ' if why == answer.why else ''}{why})" if why else ""
+    text = Text.assemble(("stopped  ", "bold"), WHY[answer.stopped], more)
     if answer.cut:
         text.append("\ncut short  ", "bold").append(count(len(answer.cut), "time"))
         for line in answer.cut[:SHOWN_CUTS]:

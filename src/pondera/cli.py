@@ -39,6 +39,7 @@ from pondera.terminal.given import (
     question_of,
     worth_of,
 )
+from pondera.terminal.listed import models_app, strategies, verifiers
 from pondera.terminal.recorded import allowance, complete, on_disk, reused, rows_of
 from pondera.terminal.text import INTERRUPTED, console, emit, hush, safe
 from pondera.terminal.train import verifier_app
@@ -49,11 +50,9 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Give a language model time to think, under a hard budget.")
-models_app = typer.Typer(help="The models that Pondera knows by name, and which of them are here.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
 app.add_typer(verifier_app, name="verifier")
 app.add_typer(bench_app, name="bench")
-app.command("calibrate", epilog="Example:  pondera calibrate --data gsm8k_train.jsonl --out mine.json")(calibrate)
 
 
 @app.callback(invoke_without_command=True)
@@ -184,46 +183,9 @@ def export(file: Trace, out: Annotated[Path, typer.Argument(metavar="OUT.jsonl",
         ledger.export(rows, out)
 
 
-# ---------------------------------------------------------------- what there is
-
-
-@models_app.callback()
-def models(context: typer.Context) -> None:
-    """The models that Pondera knows by name, and which of them are here."""
-    if context.invoked_subcommand:
-        return
-    from pondera.terminal import catalogue
-
-    console().print(catalogue.models())
-
-
-@models_app.command("pull", epilog="Example:  pondera models pull smollm2-135m")
-def pull(name: Annotated[str, typer.Argument(help="A name of `pondera models`.")], quiet: Quiet = False) -> None:
-    """Fetch a model's file and check it. A cut download goes on where it was."""
-    from pondera.models.weights import pull as fetch
-    from pondera.terminal.session import progress_bar
-
-    with progress_bar(console(stderr=True), quiet) as progress:
-        place = fetch(name, progress=progress)
-    emit(str(place))
-
-
-@app.command(epilog='Example:  pondera ask "..." --strategy "vote(n=16, over=\'chains\')"')
-def strategies() -> None:
-    """The ways to think, with their arguments and defaults."""
-    from pondera.strategies import STRATEGIES
-    from pondera.terminal.catalogue import functions
-
-    console().print(functions(STRATEGIES))
-
-
-@app.command(epilog='Example:  pondera ask "..." --verifier confidence')
-def verifiers() -> None:
-    """Who can judge branches, with their arguments and defaults."""
-    from pondera.terminal.catalogue import functions
-    from pondera.verifiers import VERIFIERS
-
-    console().print(functions(VERIFIERS))
+app.command("strategies", epilog='Example:  pondera ask "..." --strategy "vote(n=16, over=\'chains\')"')(strategies)
+app.command("verifiers", epilog='Example:  pondera ask "..." --verifier confidence')(verifiers)
+app.command("calibrate", epilog="Example:  pondera calibrate --data gsm8k_train.jsonl --out mine.json")(calibrate)
 
 
 # ---------------------------------------------------------------- recorded runs

@@ -101,10 +101,11 @@ class Plan:
     def strategy_of(self) -> Strategy:
         """The strategy; a verifier that is named judges where the strategy's own arguments do not say who does.
 
-        One that goes by a calibrated table goes by that of its model, where there is one.
+        One that goes by a calibrated table goes by that of its model, where there is one; of the draft model, where one is named.
         """
-        name = tables.name_of(self.model)
+        name = tables.name_of(self.draft or self.model)
         own: dict[str, Any] = {"table": name} if name in tables.shipped() else {}
+        own |= {"larger": tables.name_of(self.model)} if self.draft else {}
         own |= {"price": price.generated} if (price := self.price_of()) else {}
         own |= {name: value for name in ("worth", "shift") if (value := getattr(self, name))}
         return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}), **own)
@@ -117,7 +118,7 @@ class Plan:
         """The verifier of the table that a strategy goes by, "" where there is none. Raises BadInput for a table of another model."""
         if table in ("", "none"):
             return ""
-        known, name = tables.load(table), tables.name_of(self.model)
+        known, name = tables.load(table), tables.name_of(self.draft or self.model)
         if known.model != name:
             raise BadInput(
                 f"The table {table} was calibrated for {known.model}, not for {name}: give {name} its own, by `pondera calibrate`."

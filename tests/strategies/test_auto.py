@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from pondera.allocate.table import Larger
 from pondera.errors import BadInput, ModelError, PonderaError
 from pondera.ledger import Ledger
 from pondera.models.fake import Fake
 from pondera.ops import Expand
 from pondera.plan import Plan
 from pondera.strategies.auto import auto
-from pondera.thought import Answer, Budget
+from pondera.thought import Answer, Budget, Question
 from tests.allocate.test_table import made
 from tests.strategies.planted import replays, solve
 
@@ -166,6 +167,61 @@ async def test_a_table_says_what_an_effort_is_and_what_a_question_will_cost(tmp_
         await solve(partial(auto, mean=500.0))
     whys = [row.body["why"] for row in ledger.rows if row.kind == "offer"]
     assert "300 tokens in all are likely, 100 to 4,000" in whys[0]
+
+
+async def two(small: Any, big: Any, budget: Budget | None = None, record: Ledger | None = None, **given: Any) -> Answer:
+    """A small model that samples and a larger one that may be asked."""
+    text = f"auto({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+    plan = Plan(model="big", draft="small", strategy=text)
+    models = {"think": Fake(big, name="big"), "draft": Fake(small, name="small")}
+    return await plan.run(models, budget).solve(Question.of("What is it?"), plan.strategy_of(), ledger=record)
+
+
+SCATTERED = says(*map(str, range(1, 2000)))
+
+
+async def test_a_larger_model_is_asked_where_that_pays() -> None:
+    record = Ledger()
+    answer = await two(SCATTERED, says("7"), record=record, worth=64_000.0)
+    assert answer.key == "7"
+    assert answer.by_role["think"].calls == 1
+    assert answer.by_role["draft"].calls >= 4
+    assert answer.why == "end: big has answered"
+    assert any(row.body["why"].startswith("ask big: +") for row in record.rows if row.kind == "offer")
+    plan = Plan(model="big", draft="small", strategy="auto(worth=64000.0)")
+    again = await plan.run({}).solve(Question.of("What is it?"), plan.strategy_of(), ledger=Ledger(list(record.rows)))
+    assert (again.key, again.spend.tokens) == ("7", answer.spend.tokens)
+    for given in ({"times": 1_000.0}, {"worth": 500.0}):
+        assert "think" not in (await two(SCATTERED, says("7"), **{"worth": 64_000.0} | given)).by_role
+    assert "think" not in (await two(says("42"), says("7"))).by_role, "what is settled needs nobody's help"
+
+
+async def test_a_larger_model_that_fails_or_has_no_answer_takes_nothing_away() -> None:
+    for big in (lambda *_: ModelError("not today"), lambda *_: "I cannot tell."):
+        answer = await two(says("41", "42", "43", "44"), big, worth=1e6)
+        assert answer.key in ("41", "42", "43", "44")
+    answer = await two(lambda *_: ModelError("not today"), says("7"))
+    assert answer.key == "7", "where the small one fails altogether the larger one may still be asked"
+    with pytest.raises(PonderaError, match="not today"):
+        await two(lambda *_: ModelError("not today"), lambda *_: ModelError("not today"))
+
+
+@pytest.mark.parametrize("tokens", [5, 300, 900, 2000])
+async def test_with_a_larger_model_too_any_budget_holds(tokens: int) -> None:
+    answer = await two(SCATTERED, says("7"), Budget(tokens=tokens), max_tokens=256, worth=64_000.0)
+    assert answer.spend.tokens <= tokens
+    if tokens >= 900:
+        assert answer.key == "7", "the small one leaves enough for the larger one's answer"
+
+
+async def test_a_table_knows_what_a_larger_model_comes_to(tmp_path: Path) -> None:
+    for start, asked in ((3.0, True), (-3.0, False)):
+        table = str(tmp_path / f"{start}.json")
+        made(verifier={}, model="small", larger={"big": Larger(tokens=100.0, times=3.0, start=start, slope=0.5)}).save(Path(table))
+        answer = await two(SCATTERED, says("7"), table=table)
+        assert (answer.key == "7") == asked
+    with pytest.raises(BadInput, match="times=-1"):
+        await two(SCATTERED, says("7"), times=-1.0)
 
 
 @pytest.mark.parametrize("given", [{"effort": "some"}, {"worth": -1.0}, {"worth": float("nan")}, {"most": 0}])

@@ -24,6 +24,7 @@ from pondera.errors import BadInput
 VERSION = 2
 EFFORTS = ("low", "medium", "high", "max")
 SORTS = ("chains", "programs")
+HOPELESS = 0.02
 
 T = TypeVar("T")
 
@@ -54,9 +55,35 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Larger:
+    """What asking a larger model comes to: one answer takes `tokens`, each as dear as `times` of the model's own, and where the model is
+    right with log odds x, the larger one is with `start` + `slope` x. The defaults are a guess for two that nobody has measured."""
+
+    tokens: float = 300.0
+    times: float = 8.0
+    start: float = 0.4
+    slope: float = 0.6
+
+    @property
+    def price(self) -> float:
+        """Of one answer, in the model's own tokens."""
+        return self.tokens * self.times
+
+    def gain(self, chance: float) -> float:
+        """By how much its answer is likelier right than one of this chance."""
+        return 1 / (1 + math.exp(-self.start - self.slope * standing(chance))) - chance
+
+
+def standing(chance: float) -> float:
+    """The log odds of a chance that says how hard a question is; far down and far up they say no more."""
+    held = min(1 - HOPELESS, max(HOPELESS, chance))
+    return math.log(held / (1 - held))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """What is known of a model. `costs` are tokens of a sample by sort, `efforts` tokens that a right answer is worth, `verifier` the body
-    of a fitted verifier of samples alone (empty: none was found that helps)."""
+    of a fitted verifier of samples alone (empty: none was found that helps); `larger` models by name."""
 
     model: str
     belief: Belief
@@ -66,6 +93,7 @@ class Table:
     rows: tuple[Row, ...] = ()
     verifier: Mapping[str, Any] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
+    larger: Mapping[str, Larger] = field(default_factory=dict)
 
     @property
     def middle(self) -> float:
@@ -115,6 +143,7 @@ class Table:
             "costs": self.costs,
         }
         body |= {"belief": asdict(self.belief)}
+        body |= {"larger": {name: asdict(one) for name, one in self.larger.items()}} if self.larger else {}
         lists = {"curve": [asdict(one) for one in self.curve], "rows": [asdict(one) for one in self.rows]}
         told = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in body.items()]
         told += [f"{json.dumps(name)}: {_lines(some)}" for name, some in lists.items()]
@@ -144,13 +173,14 @@ def read(text: str, name: str) -> Table:
             curve=tuple(_made(Point, one) for one in body["curve"]),
             rows=tuple(_made(Row, one) for one in body["rows"]),
             verifier=body.get("verifier", {}),
+            larger={str(name): _made(Larger, one) for name, one in body.get("larger", {}).items()},
             card=card,
         )
         numbers = [*told.costs.values(), *told.efforts.values(), *belief.thetas, *belief.odds, belief.discount, belief.kin, *belief.silence]
         whole = min(numbers) > 0 and belief.discount < 1 and len(belief.thetas) == len(belief.odds)
-        whole = whole and all(
-            map(math.isfinite, [*numbers, belief.share, belief.size, belief.evidence, belief.kinds, belief.none, belief.spread])
-        )
+        weights = belief.share, belief.size, belief.evidence, belief.kinds, belief.none, belief.spread
+        larger = [value for one in told.larger.values() for value in asdict(one).values()]
+        whole = whole and all(map(math.isfinite, [*numbers, *weights, *larger]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:

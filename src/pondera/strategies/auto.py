@@ -21,15 +21,15 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from pondera.errors import BRANCH_ERRORS, BadInput, BranchesFailed, PonderaError, Unaffordable
-from pondera.ops import Key, Left, Offer, Rng, Score
-from pondera.strategies.think import chains, programs
+from pondera.ops import Expand, Key, Left, Offer, Rng, Role, Score
+from pondera.strategies.think import CHAIN, chains, programs
 from pondera.strategies.vote import surest
 from pondera.thought import Thought
 
 if TYPE_CHECKING:
     from pondera.allocate.decide import Choice, Pool
     from pondera.allocate.posterior import Belief
-    from pondera.allocate.table import Table
+    from pondera.allocate.table import Larger, Table
 
 WORTH = {"low": 4_000.0, "medium": 16_000.0, "high": 64_000.0, "max": 1e9}  # tokens that a right answer is worth
 SORTS = {"chains": (chains, 250.0), "programs": (programs, 120.0)}  # and the tokens of one, before any was seen
@@ -48,6 +48,8 @@ async def auto(
     mean: float = 0.0,
     right: float = 0.0,
     shift: float = 0.0,
+    larger: str = "",
+    times: float = 0.0,
     most: int = 64,
     by: str = "",
     table: str = "",
@@ -64,18 +66,23 @@ async def auto(
     likelier right than the table says (`pondera bench run --learn` learns them). At `most` samples it ends. The verifier `by`, else the
     table's, judges each sample by itself: its score is the chance that it is right.
 
+    Where a draft model is named it is the one that samples, and the `larger` one is asked for an answer of its own when that is expected to
+    gain more than it costs, a token of its being worth `times` of the draft's; both are known from the draft's table, or guessed.
+
     Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
-    dollars = Dollars(value, error_cost, latency_cost, price)
+    asks = Asks.of(table, larger, times)
+    dollars = Dollars(value, error_cost, latency_cost, price / asks.times)
     guide = Guide.of(table, by, effort, most, worth or dollars.worth, mean, right, dollars.second).shifted(shift)
     rng = await Rng()
     pool, nodes = guide.pool(), list[Thought]()
     lost: PonderaError = BranchesFailed("No sample came to anything.")
-    begun, chosen, longest = (await Left()).elapsed, root, 0
+    start, chosen, longest = await Left(), root, 0
+    keep = asks.kept(max_tokens, start.tokens)
     for rounds in count():
         each, now = costs(nodes, pool.kinds, guide.costs), await Left()
-        room = min(most - sum(pool.asked), in_time(nodes, now.elapsed - begun, now.seconds, max(each)))
-        waiting = [guide.second * (now.elapsed - begun) / longest * cost if longest else 0.0 for cost in each]
+        room = min(most - sum(pool.asked), in_time(nodes, now.elapsed - start.elapsed, now.seconds, max(each)))
+        waiting = [guide.second * (now.elapsed - start.elapsed) / longest * cost if longest else 0.0 for cost in each]
         choice = guide.decide(pool, each, room, rng.getrandbits(63), waiting)
         if nodes:
             await Offer(chosen, pool.best(guide.belief)[1], guide.told(choice, pool, rounds == 1))
@@ -84,9 +91,9 @@ async def auto(
             break
         n, grown = choice.k if guide.second else math.ceil(choice.k / 2), list[Thought]()
         try:
-            grown = await list(SORTS.values())[choice.kind][0](root, n, temperature, max_tokens)
+            grown = await list(SORTS.values())[choice.kind][0](root, n, temperature, max_tokens, asks.by, keep)
         except Unaffordable:
-            if not nodes:
+            if not nodes and not asks.larger:
                 raise
             break
         except BRANCH_ERRORS as error:  # recorded by the runtime
@@ -98,7 +105,8 @@ async def auto(
         pool = guide.pool([*pool.kinds, *[choice.kind] * len(grown)], keys, scores, asked)
         key = pool.best(guide.belief)[0]
         chosen = surest([node for node, own in zip(nodes, keys, strict=True) if own == key]) if nodes else root
-    if not nodes:
+    chosen = await asks.answer(root, chosen, pool.best(guide.belief)[1], guide.worth, max_tokens)
+    if chosen is root:
         raise lost
     return chosen
 
@@ -197,6 +205,57 @@ class Dollars:
     def second(self) -> float:
         """The tokens that a second is worth."""
         return 1e6 * self.waiting / self.price if self.price else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """Who samples, and which larger model may be asked for the answer, if any."""
+
+    name: str = ""
+    larger: Larger | None = None
+
+    @classmethod
+    def of(cls, table: str, name: str, times: float) -> Asks:
+        """Raises BadInput for a price that is none."""
+        from pondera.allocate.table import Larger, load
+
+        if not (times >= 0 and math.isfinite(times)):
+            raise BadInput(f"times={times}: how many tokens of the draft model one of the larger costs, above 0.")
+        if not name:
+            return cls()
+        known = (load(table).larger if table not in ("", "none") else {}).get(name, Larger())
+        return cls(name, replace(known, times=times or known.times))
+
+    @property
+    def by(self) -> Role:
+        return "draft" if self.larger else "think"
+
+    @property
+    def times(self) -> float:
+        return self.larger.times if self.larger else 1.0
+
+    def kept(self, max_tokens: int, left: float) -> int:
+        """Tokens of the budget that the draft leaves for the larger model."""
+        return int(min(max_tokens, left / 2)) if self.larger else 0
+
+    async def answer(self, root: Thought, chosen: Thought, chance: float, worth: float, max_tokens: int) -> Thought:
+        """The larger model's answer, where asking it pays; else, and where it fails or has none, the one that is there."""
+        gain = self.larger.gain(chance) if self.larger else 0.0
+        owed = chosen is root
+        if not self.larger or not (owed or worth * gain > self.larger.price):
+            return chosen
+        if not owed:
+            why = f"ask {self.name}: {gain:+.1%}, worth {worth * gain:,.0f} tokens, for {self.larger.price:,.0f}"
+            await Offer(chosen, chance, why)
+        try:
+            [node] = await Expand(root, say=CHAIN, temperature=0.0, max_tokens=max_tokens)
+        except (Unaffordable, *BRANCH_ERRORS):
+            return chosen
+        [key] = await Key((node,))
+        if key is None and not owed:
+            return chosen
+        await Offer(node, chance + gain, f"end: {self.name} has answered")
+        return node
 
 
 def judge(table: str) -> str:

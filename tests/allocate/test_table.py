@@ -11,7 +11,7 @@ import pytest
 
 from pondera.allocate import table as tables
 from pondera.allocate.posterior import Belief
-from pondera.allocate.table import EFFORTS, Point, Row, Table
+from pondera.allocate.table import EFFORTS, Larger, Point, Row, Table
 from pondera.errors import BadInput
 
 
@@ -35,7 +35,7 @@ def made(**more: Any) -> Table:
 
 
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
-    for table in (made(), made(verifier={}, rows=(), curve=())):
+    for table in (made(), made(verifier={}, rows=(), curve=()), made(larger={"big": Larger(times=3.0)})):
         table.save(tmp_path / "t.json")
         assert tables.load(str(tmp_path / "t.json")) == table
     assert json.loads((tmp_path / "t.json").read_text())["card"]["model"] == "fake"
@@ -46,6 +46,14 @@ def test_what_is_expected_goes_by_the_nearest_worth_and_the_first_chance() -> No
     assert made().expected(1e9, 0.9) == (100.0, 300.0, 4000.0)
     assert made().expected(1200.0, 1.1) is None
     assert made(rows=()).expected(1200.0, 0.2) is None
+
+
+def test_a_larger_model_gains_most_where_the_small_one_is_unsure() -> None:
+    one = Larger(tokens=200.0, times=5.0, start=1.0, slope=0.5)
+    assert one.price == 1000.0
+    assert one.gain(0.1) > one.gain(0.6) > one.gain(0.97)
+    assert one.gain(0.5) == pytest.approx(1 / (1 + 2.718281828**-1) - 0.5)
+    assert one.gain(0.0) == pytest.approx(one.gain(0.02) + 0.02)
 
 
 def test_a_mean_and_an_accuracy_are_places_on_the_curve() -> None:

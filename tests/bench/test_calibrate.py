@@ -6,10 +6,11 @@ import json
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pondera.allocate import table as tables
-from pondera.allocate.policies import Deck
+from pondera.allocate.policies import Deck, Ends
 from pondera.bench import calibrate
 from pondera.bench.file import Bench, Result
 from pondera.cli import main
@@ -52,6 +53,41 @@ def test_nothing_is_drawn_twice_and_the_same_samples_make_the_same_table(made: P
     told = " ".join(capsys.readouterr().out.split())
     assert "as a right answer is worth more" in told
     assert told.endswith("again.json")
+
+
+def test_a_larger_model_is_known_by_what_it_said_to_the_same_questions(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["calibrate", "--data", "sums.jsonl", "-m", "fake", "--samples", "6", "--bank", "b.db", "--out", "l.json"]
+    assert main([*given, "--larger", "fake", "--times", "5"]) == 0
+    one = tables.load("l.json").larger["fake"]
+    assert (one.times, one.price) == (5.0, 5.0 * one.tokens)
+    with Bench(Path("b.db")) as bench:
+        [cot] = [cell for cell in bench.cells() if cell.plan.strategy == "cot"]
+        right = [result.figures["right"] for result in bench.results(cot)]
+    table = tables.load("l.json")
+    expected = table.card["held out"]["expected"]
+    assert expected + one.gain(expected) == pytest.approx(sum(right) / len(right), abs=0.2)
+    assert "fake is right in" in " ".join(capsys.readouterr().out.split())
+    for more, said in (
+        (["--larger", "fake"], "How much dearer fake is than fake is not known: say it, as in --times 10"),
+        (["--larger", "fake", "--times", "-1"], "--times -1 is no ratio"),
+        (["--larger", "fake", "--times", "2", "-n", "5", "--bank", "few.db"], "5 questions with samples calibrate nothing"),
+    ):
+        assert main([*given, *more]) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
+    assert main(["calibrate", "-m", "fake", "--bank", "b.db", "--out", "x.json", "--larger", "other", "--times", "2"]) == 2
+    assert "other has answered 0 of the questions with samples" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_a_larger_model_comes_to_is_fitted_where_there_is_enough_to_learn_from() -> None:
+    luck = np.random.default_rng(1)
+    chances = luck.uniform(0.05, 0.95, 600)
+    ends = [Ends(np.zeros(1), np.array([x]), np.zeros((1, 2)), np.zeros(1), np.zeros(1)) for x in chances]
+    odds = 1.2 + 0.3 * np.log(chances / (1 - chances))
+    right = luck.random(600) < 1 / (1 + np.exp(-odds))
+    answers = {str(i): Result(str(i), "done", {"right": float(good), "tokens": 200, "prompt": 50}, []) for i, good in enumerate(right)}
+    told = calibrate._larger(calibrate.Beside("big", answers, 3.0), [str(i) for i in range(600)], ends)
+    assert (told.tokens, told.times) == (250.0, 3.0)
+    assert (told.start, told.slope) == (pytest.approx(1.2, abs=0.25), pytest.approx(0.3, abs=0.15))
 
 
 async def test_auto_goes_by_it(made: Path) -> None:

@@ -19,9 +19,10 @@ from pondera.allocate.fitting import fit
 from pondera.allocate.policies import Deck, Ends, Mind
 from pondera.allocate.posterior import Belief
 from pondera.allocate.resample import shuffles
-from pondera.allocate.table import EFFORTS, SORTS, Point, Row, Table
+from pondera.allocate.table import EFFORTS, SORTS, Larger, Point, Row, Table, standing
 from pondera.bench.decks import deck, own
 from pondera.bench.file import Result
+from pondera.bench.grading import SURE
 from pondera.errors import BadInput
 from pondera.verifiers.calibration import ece
 from pondera.verifiers.learned import Fit
@@ -32,6 +33,8 @@ LEAST = 2 * FOLDS  # questions
 WORTHS = (250.0, 500.0, 1e3, 2e3, 4e3, 8e3, 16e3, 32e3, 64e3, 128e3, 256e3, 1e6)  # tokens
 EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the chance after the first round
 GAINED = {"low": 0.5, "medium": 0.8, "high": 0.95}  # of what thinking gains at best
+NEWTON = 20  # steps
+FIRM = 1.0  # how firmly the defaults for a larger model hold: as the log-likelihood of so many questions for each squared unit
 TOGETHER = 0.5  # of the number of samples that pays best is drawn at once, as `auto` does
 
 Tell = Callable[[str, int, int], None]
@@ -45,7 +48,22 @@ class Fold:
     decks: list[Deck]
 
 
-def calibrate(results: Sequence[Result], model: str, card: Mapping[str, Any], tell: Tell = lambda stage, done, total: None) -> Table:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A larger model's one answer to some of the questions, by the question, and how many of the model's tokens one of its costs."""
+
+    name: str
+    answers: Mapping[str, Result]
+    times: float
+
+
+def calibrate(
+    results: Sequence[Result],
+    model: str,
+    card: Mapping[str, Any],
+    tell: Tell = lambda stage, done, total: None,
+    beside: Beside | None = None,
+) -> Table:
     """A model's table from a bank's results. Raises BadInput where there is too little to learn from."""
     some = [result for result in results if result.state == "done" and result.pool]
     if len(some) < LEAST:
@@ -68,6 +86,7 @@ def calibrate(results: Sequence[Result], model: str, card: Mapping[str, Any], te
     counted = {"questions": len(some), "samples": sum(len(one.pool) for one in some), "held out": _held_out(told[efforts["medium"]])}
     rows = tuple(row for worth, ends in told.items() for row in _rows(worth, ends))
     verifier = _body(judge) if judge else {}
+    larger = {beside.name: _larger(beside, [one.problem for part in parts for one in part], told[efforts["medium"]])} if beside else {}
     return Table(
         model=model,
         belief=belief,
@@ -77,7 +96,31 @@ def calibrate(results: Sequence[Result], model: str, card: Mapping[str, Any], te
         rows=rows,
         verifier=verifier,
         card={**card, **counted, **notes},
+        larger=larger,
     )
+
+
+def _larger(beside: Beside, questions: Sequence[str], ends: Sequence[Ends]) -> Larger:
+    """How often a larger model is right where the model ended with a chance, by a logistic regression held near the defaults.
+
+    Raises BadInput where the two have too few questions in common.
+    """
+    both = [(beside.answers[name].figures, one) for name, one in zip(questions, ends, strict=True) if name in beside.answers]
+    if len(both) < LEAST:
+        raise BadInput(f"{beside.name} has answered {len(both)} of the questions with samples: {LEAST} at least are needed.")
+    orders = len(both[0][1].chance)
+    chance = np.array([[1.0, standing(float(x))] for _, one in both for x in one.chance])
+    right = np.repeat([figures["right"] >= SURE for figures, _ in both], orders)
+    usual = Larger()
+    prior = np.array([usual.start, usual.slope])
+    weights = prior.copy()
+    for _ in range(NEWTON):
+        held = 1 / (1 + np.exp(-(chance @ weights)))
+        slope = chance.T @ (right - held) / orders - FIRM * (weights - prior)
+        bend = (chance * (held * (1 - held))[:, None]).T @ chance / orders + FIRM * np.eye(2)
+        weights = weights + np.linalg.solve(bend, slope)
+    tokens = float(np.mean([figures["tokens"] + figures["prompt"] for figures, _ in both]))
+    return Larger(tokens=round(tokens, 1), times=beside.times, start=round(float(weights[0]), 4), slope=round(float(weights[1]), 4))
 
 
 def _judge(results: Sequence[Result]) -> Fit | None:

@@ -34,6 +34,8 @@ def calibrate(
     out: Annotated[Path, typer.Option(metavar="FILE.json", help="The table, to be named as auto(table='FILE.json').")],
     data: Annotated[list[str] | None, typer.Option(help="Questions and answers: a file, or a task of `pondera bench tasks`.")] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Who thinks: a name of `pondera models`, a path, or NAME@URL.")] = DEFAULT,
+    larger: Annotated[str, typer.Option(metavar="MODEL", help="A larger model: learn when it is worth asking, for --draft.")] = "",
+    times: Annotated[float, typer.Option(help="How many tokens of the model one of the larger one costs; 0: as it has parameters.")] = 0.0,
     bank: Annotated[Path, typer.Option(metavar="FILE.db", help="The samples; what is there is not drawn again.")] = Path("calibrate.db"),
     n: Annotated[int, typer.Option("-n", help="Only the first so many questions of each task; 0: all.")] = 200,
     samples: Annotated[int, typer.Option(help="Samples of each question, half of them programs.")] = 16,
@@ -55,6 +57,7 @@ def calibrate(
     sklearn("linear_model")
     if samples < 4 or n < 0 or at_once < 1:
         raise BadInput("--samples is 4 or more, -n is 0 or more, and --at-once is 1 or more: fewer teach nothing of one more sample.")
+    ratio = _times(model, larger, times) if larger else 0.0
     if out.is_dir() or not out.parent.is_dir():
         raise BadInput(f"--out {out} cannot be written: give a file in a folder that is there.")
     with Bench(bank, new=bool(data)) as bench:
@@ -65,7 +68,11 @@ def calibrate(
             if not asyncio.run(carry_out(bench, spec, listed, quiet)):
                 raise typer.Exit(INTERRUPTED)
             cells = list(listed.cells)
-        made = _made(bench, cells, model, quiet)
+            if larger:
+                beside = Spec(tasks=tuple(data), models=(larger,), strategies=("cot",), n=n, at_once=at_once)
+                if not asyncio.run(carry_out(bench, beside, enlist(bench, beside), quiet)):
+                    raise typer.Exit(INTERRUPTED)
+        made = _made(bench, cells, model, quiet, larger, ratio)
     with on_disk(out):
         made.save(out)
     if not quiet:
@@ -73,7 +80,23 @@ def calibrate(
     emit(str(out))
 
 
-def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool) -> Table:
+def _times(model: str, larger: str, times: float) -> float:
+    """Raises BadInput where it cannot be told."""
+    from pondera.allocate.table import name_of
+    from pondera.models.known import KNOWN
+
+    if not (times >= 0 and times < float("inf")):
+        raise BadInput(f"--times {times:g} is no ratio: give a number above 0.")
+    both = [KNOWN.get(name_of(one)) for one in (model, larger)]
+    if times or not all(both):
+        if not times:
+            raise BadInput(f"How much dearer {larger} is than {model} is not known: say it, as in --times 10.")
+        return times
+    small, large = (one.parameters for one in both if one)
+    return round(large / small, 3)
+
+
+def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool, larger: str, times: float) -> Table:
     from pondera.allocate import table as tables
     from pondera.bench import calibrate as learn
     from pondera.bench.bank import draws
@@ -93,8 +116,15 @@ def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool) -> Table:
         "strategies": sorted({cell.plan.strategy for cell in banks}),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+    beside = learn.Beside(tables.name_of(larger), _answers(bench, larger), times) if larger else None
     with _bars(console(stderr=True), quiet) as tell:
-        return learn.calibrate(list(pools.values()), tables.name_of(model), card, tell)
+        return learn.calibrate(list(pools.values()), tables.name_of(model), card, tell, beside)
+
+
+def _answers(bench: Bench, model: str) -> dict[str, Result]:
+    """A model's one chain for each problem."""
+    cells = [cell for cell in bench.cells() if (cell.plan.model, cell.plan.strategy) == (model, "cot")]
+    return {one.problem: one for cell in cells for one in bench.results(cell, pools=False) if one.state == "done"}
 
 
 @contextlib.contextmanager
@@ -128,6 +158,9 @@ def show(out: Console, table: Table) -> None:
         efforts = ", ".join(named.get(point.worth, []))
         shown.add_row(efforts, f"{point.worth:,.0f}", f"{point.right:.1%}", f"{point.samples:.1f}", f"{point.tokens:,.0f}")
     out.print(shown)
+    for name, one in table.larger.items():
+        asked = ", ".join(f"{chance + one.gain(chance):.0%} where {chance:.0%}" for chance in (0.1, 0.5, 0.9))
+        out.print(f"{name} is right in {asked} is expected of {table.model}, for {one.price:,.0f} of its tokens.")
     held = table.card.get("held out", {})
     if held:
         words = f"Of {count(table.card['questions'], 'question')}, held out in turn, at medium effort: {held['right']:.1%} right, "

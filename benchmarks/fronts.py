@@ -26,7 +26,7 @@ from pondera.allocate.paired import paired
 from pondera.allocate.policies import Deck, Ends, Mind
 from pondera.allocate.portfolio import Pace, equal, together
 from pondera.allocate.resample import Floats, Ints, shuffles
-from pondera.allocate.table import SORTS, Table, load, nearest
+from pondera.allocate.table import SORTS, Larger, Table, load, nearest
 from pondera.bench.bank import FIFTHS, bank, draws
 from pondera.bench.calibrate import TOGETHER
 from pondera.bench.decks import decks
@@ -305,6 +305,23 @@ def against(title: str, some: list[Deck], ours: Way, names: list[str], large: di
         line(name, f"{chain[where].mean():.1%}", f"{mine[where].mean():.1%}", *gap_of(chain[where], mine[where]))
 
 
+def asking(title: str, ended: dict[float, list[Ends]], answers: list[Result | None], table: Table, model: str) -> None:
+    """`auto` that may ask the larger model for its one chain, by the table, or by the guess for two that nobody has measured."""
+    ratio = KNOWN[model].parameters / KNOWN[table.model].parameters
+    larger = table.larger.get(model, replace(Larger(), times=ratio))
+    both = [(i, one) for i, one in enumerate(answers) if one]
+    good = np.array([float(one.pool[0]["score"] >= SURE) for _, one in both])
+    price = ratio * np.array([one.pool[0]["tokens"] + one.pool[0]["prompt"] for _, one in both])
+    head(f"{title}: {model} asked where it pays", "worth", "alone: tokens", "right", "asking: tokens", "right", "asked", f"{model} always")
+    for worth, ends in ended.items():
+        chance, right, tokens = (np.array([getattr(ends[i], part) for i, _ in both]) for part in ("chance", "right", "tokens"))
+        asked = worth * np.vectorize(larger.gain)(chance) > larger.price
+        told = np.where(asked, good[:, None], right), tokens + asked * price[:, None]
+        always = f"{price.mean():,.0f}: {good.mean():.1%}"
+        figures = f"{tokens.mean():,.0f}", f"{right.mean():.1%}", f"{told[1].mean():,.0f}", f"{told[0].mean():.1%}"
+        line(f"{worth:,.0f}", *figures, f"{asked.mean():.0%}", always)
+
+
 def draw(path: Path, told: dict[str, Way]) -> None:
     from matplotlib import pyplot
 
@@ -344,6 +361,7 @@ def main() -> None:
     found: list[dict[str, Way]] = []
     every: list[Deck] = []
     tasks: list[list[Deck]] = []
+    answers: list[Result | None] = []
     ends: dict[float, list[Ends]] = {}
     for task, results, best, vote in banks(given.bench, table.model, given.problems, given.task):
         some = decks(results, judge)
@@ -352,7 +370,9 @@ def main() -> None:
         show(task, told)
         calibration(task, ended, table)
         regret(task, some, ended, list(table.efforts.values()), given.orders)
-        against(task, some, told[OURS], [one.problem for one in results], chains(given.bench, task, given.large), given.large, table.model)
+        large = chains(given.bench, task, given.large)
+        against(task, some, told[OURS], [one.problem for one in results], large, given.large, table.model)
+        answers += [large.get(one.problem) for one in results]
         found.append(told)
         every += some
         tasks.append(some)
@@ -364,6 +384,8 @@ def main() -> None:
     quarter(mixed)
     calibration("the mix", ends, table)
     regret("the mix", every, ends, list(table.efforts.values()), given.orders)
+    if any(answers):
+        asking("the mix", ends, answers, table, given.large)
     learning("the mix", tasks, table, 4)
     shared("the mix", every, table, mixed[OURS], 4)
     if given.picture:

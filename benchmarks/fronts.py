@@ -25,6 +25,7 @@ from pondera.allocate.learning import Learner
 from pondera.allocate.paired import paired
 from pondera.allocate.policies import Deck, Ends, Mind
 from pondera.allocate.portfolio import Pace, equal, together
+from pondera.allocate.posterior import chances
 from pondera.allocate.resample import Floats, Ints, shuffles
 from pondera.allocate.table import SORTS, Larger, Table, load, nearest
 from pondera.bench.bank import FIFTHS, bank, draws
@@ -276,7 +277,10 @@ def learning(title: str, tasks: list[list[Deck]], table: Table, count: int) -> N
                 mind = minds.setdefault(shift, Mind(belief, np.random.default_rng(0)))
                 order = np.random.default_rng((seed, i)).permutation(len(some[i].options))[None]
                 end = policies.ends(some[i], order, 1 / worth, order.size, mind, TOGETHER, costs, len(SORTS))
-                learner.hear(float(end.chance[0]), bool(end.right[0] >= 0.5), shift)
+                kinds = [np.flatnonzero(some[i].kind[order[0]] == kind) for kind in range(len(SORTS))]
+                seen = policies.dealt(some[i], [order[:, places] for places in kinds], end.hands)
+                plain = chances(table.belief, seen)[0]
+                learner.hear(float(plain[chances(belief, seen)[0].argmax()]) if plain.size else 0.0, bool(end.right[0] >= 0.5))
                 told[learns][t].append((float(end.chance[0]), float(end.right[0]), float(end.tokens[0])))
         every = {learns: list(itertools.chain(*parts)) for learns, parts in told.items()}
         errors = {learns: [error_of(each) for each in (every[learns], *parts)] for learns, parts in told.items()}

@@ -261,8 +261,12 @@ def effective(rows: Sequence[Row]) -> list[Row]:
 
 
 def _retried(rows: list[Row]) -> list[Row]:
-    """The rows without the failed ops at their end."""
+    """The rows without the failed ops at their end, and without what was asked of the clock after them."""
     ops = [i for i, row in enumerate(rows) if row.kind == "op"]
+    late = next((n for n, i in enumerate(reversed(ops)) if rows[i].body["op"] != "Left"), 0)
+    if late < len(ops) and "error" in rows[ops[-1 - late]].body:
+        for _ in range(late):
+            del rows[ops.pop()]
     while ops and "error" in rows[ops[-1]].body:
         del rows[ops.pop()]
     return rows

@@ -37,6 +37,11 @@ class Pool:
         np.add.at(evidence[0], at, np.where([score is None for score in scores], 0.0, told))
         return Seen(votes, np.array([self.asked]) - votes.sum(axis=2), evidence / np.maximum(votes.sum(axis=1), 1.0))
 
+    def chance(self, belief: Belief, key: str | None) -> float:
+        """How likely an answer is right; 0 of none."""
+        answers = self.answers
+        return float(chances(belief, self.seen())[0][answers.index(key)]) if key in answers else 0.0
+
     def best(self, belief: Belief) -> tuple[str | None, float]:
         """The likeliest answer and its chance; None where there is none."""
         answers = self.answers

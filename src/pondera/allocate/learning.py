@@ -25,10 +25,10 @@ class Learner:
 
     outcomes: list[tuple[float, bool]] = field(default_factory=list)
 
-    def hear(self, chance: float, right: bool, shift: float = 0.0) -> None:
-        """An answer whose chance was told under a `shift` has turned out right, or wrong."""
+    def hear(self, chance: float, right: bool) -> None:
+        """An answer to which the belief itself, without a shift, gave this chance has turned out right, or wrong."""
         held = min(1 - CLEAR, max(CLEAR, chance))
-        self.outcomes = [*self.outcomes[1 - KEPT :], (math.log(held / (1 - held)) - shift, right)]
+        self.outcomes = [*self.outcomes[1 - KEPT :], (math.log(held / (1 - held)), right)]
 
     @property
     def shift(self) -> float:

@@ -117,6 +117,7 @@ def together(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: 
 SHARES = 8.0  # of what is left for each, that one question may take at most
 FAIR = 0.5  # of such a share is kept for each that has not begun
 ENOUGH = 2.0  # shares: with less a question waits for what others give back
+LEAST = 64  # tokens, below which nothing can be had
 PRIOR = 4.0  # questions that have cost what the curve says, before the first
 DRIFT = 64.0  # questions are at most so many times as dear as the curve says, or as cheap
 
@@ -147,16 +148,18 @@ class Pace:
         return min(DRIFT, max(1 / DRIFT, (self.costs[1] + prior) / (self.costs[0] + prior)))
 
     def begin(self) -> tuple[int, float] | None:
-        """The most tokens that the next question may take, and the worth of a right answer; None while it has to wait for others."""
-        rest, under_way = self.total - self.spent, len(self.expected)
-        share = rest / (self.waiting + under_way)
-        cap = int(min(self.shares * share, rest - self.held - FAIR * share * (self.waiting - 1)))
+        """The most tokens that the next question may take (0: too little is left for any), and the worth of a right answer; None while it
+        has to wait for others."""
+        rest, under_way, waiting = self.total - self.spent, len(self.expected), max(1, self.waiting)  # one may begin anew
+        share = rest / (waiting + under_way)
+        cap = int(min(self.shares * share, rest - self.held - FAIR * share * (waiting - 1)))
         if under_way and cap < int(min(ENOUGH, self.shares) * share):
             return None
-        aim = max((rest - sum(self.expected)) / self.waiting, FAIR * share)
+        cap = cap if cap >= LEAST else 0
+        aim = max((rest - sum(self.expected)) / waiting, FAIR * share)
         worths, tokens = zip(*self.curve, strict=True)
         worth = float(np.exp(np.interp(aim / self.dearer, tokens, np.log(worths))))
-        self.waiting -= 1
+        self.waiting = waiting - 1
         self.held += cap
         self.expected.append(self.expects(worth) * self.dearer)
         return cap, worth

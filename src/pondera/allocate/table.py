@@ -71,7 +71,8 @@ class Larger:
 
     def gain(self, chance: float) -> float:
         """By how much its answer is likelier right than one of this chance."""
-        return 1 / (1 + math.exp(-self.start - self.slope * standing(chance))) - chance
+        odds = self.start + self.slope * standing(chance)
+        return 1 / (1 + math.exp(-max(-50.0, min(50.0, odds)))) - chance
 
 
 def standing(chance: float) -> float:
@@ -176,7 +177,8 @@ def read(text: str, name: str) -> Table:
             larger={str(name): _made(Larger, one) for name, one in body.get("larger", {}).items()},
             card=card,
         )
-        numbers = [*told.costs.values(), *told.efforts.values(), *belief.thetas, *belief.odds, belief.discount, belief.kin, *belief.silence]
+        numbers = [*told.costs.values(), *told.efforts.values(), *(x for one in told.larger.values() for x in (one.tokens, one.times))]
+        numbers += [*belief.thetas, *belief.odds, belief.discount, belief.kin, *belief.silence]
         whole = min(numbers) > 0 and belief.discount < 1 and len(belief.thetas) == len(belief.odds)
         weights = belief.share, belief.size, belief.evidence, belief.kinds, belief.none, belief.spread
         larger = [value for one in told.larger.values() for value in asdict(one).values()]

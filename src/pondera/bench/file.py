@@ -230,10 +230,16 @@ class Bench:
         return str(found[0]) if found else ""
 
     def spent(self, cell: Cell) -> int:
-        """Tokens that were generated for a cell's problems, done or not."""
+        """Tokens that were generated for a cell's problems, done or not, and for runs that were put aside."""
         with self._told():
-            begun = self.db.execute("SELECT problem FROM runs WHERE cell = ?", (cell.print,)).fetchall()
-        return sum(one.tokens for (problem,) in begun for one in ledger.bills(self.rows(cell.print, problem)).values())
+            begun = self.db.execute("SELECT problem, result FROM runs WHERE cell = ?", (cell.print,)).fetchall()
+            have = self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'rows'").fetchone()
+            aside = "SELECT DISTINCT run FROM rows WHERE substr(run, 1, ?) = ? AND instr(run, '~')"
+            shelved = self.db.execute(aside, (len(cell.print), cell.print)).fetchall() if have else []
+        told = [(ledger.read(self.path, f"{cell.print}/{problem}"), result) for problem, result in begun]
+        told += [(ledger.read(self.path, run), None) for (run,) in shelved]
+        bare = sum(int(json.loads(result)["tokens"]) for rows, result in told if result and not rows)  # of a bench without texts
+        return bare + sum(one.tokens for rows, _ in told for one in ledger.bills(rows).values())
 
     def failed(self, cell: Cell) -> set[str]:
         with self._told():

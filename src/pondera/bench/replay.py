@@ -100,6 +100,9 @@ async def replay(bench: Bench, cell: Cell, plan: Plan, budget: Budget, repeats: 
     for result in bench.results(cell):
         if result.state == "done":
             problem, rows = bench.problem(cell.task, result.problem), bench.rows(cell.print, result.problem)
+            if not rows and not result.figures["calls"]:  # of a budget for all problems nothing was left for it
+                yield Replayed(result.problem, 0.0, 0.0, 0.0, 0)
+                continue
             if not rows:
                 raise BadInput(f"{bench.path} was merged without texts, and a replay needs them: give the bench that it was made of.")
             known = _graded(rows, result)

@@ -24,7 +24,7 @@ from pondera.bench.file import Bench, Result
 from pondera.bench.grading import Problem
 from pondera.bench.spec import Cell, Spec
 from pondera.bench.tasks import Task
-from pondera.bench.turns import Turns
+from pondera.bench.turns import Turns, checked, unlearned
 from pondera.errors import BadInput, LedgerDrift, LedgerError, ModelUnavailable, NoAnswer, PonderaError, WeightsError, named
 from pondera.ledger import Ledger, Row, bills, last, tree
 from pondera.plain import digest
@@ -111,9 +111,10 @@ def enlist(bench: Bench, spec: Spec) -> Enlisted:
 
 async def run(bench: Bench, spec: Spec, listed: Enlisted, thinker: Thinker, watch: Watch) -> None:
     """Do what is left. Raises what ended it: ModelUnavailable and the like, LedgerError, BadInput from a scorer."""
+    checked(bench, listed.cells, listed.left)
     for cell in listed.cells:
         watch(cell)
-        with Turns.of(bench, cell, listed.left[cell.print]) as turns:
+        with Turns.of(bench, cell, listed.reach[cell.task]) as turns:
             await _Cell(bench, cell, listed.tasks[cell.task], thinker, watch, turns).run(listed.reach[cell.task], spec.at_once)
 
 
@@ -178,9 +179,9 @@ class _Cell:
         try:
             if not _complete(record.rows):
                 async with self.turns.turn(record) as own:
-                    if own is None and not record.rows:
-                        return Result(name, "done", _figures([]) | {"key": None, "stopped": "budget", "right": 0.0}, [])
-                    await self.thinker.think(own or self.cell, problem.question, int(digest((self.cell.seed, name)), 16) >> 1, record)
+                    if own is None:
+                        return Result(name, "done", _figures(record.rows) | {"key": None, "stopped": "budget", "right": 0.0}, [])
+                    await self.thinker.think(own, problem.question, int(digest((self.cell.seed, name)), 16) >> 1, record)
         except NoAnswer:  # the budget was too small for one: an outcome
             pass
         except (BadInput, LedgerError, ModelUnavailable, WeightsError):
@@ -198,8 +199,9 @@ class _Cell:
             one["score"] = scores[text]
         stopped = (last(record.rows, "stop") or {"why": "budget"})["why"]
         told = {k: answer[k] for k in ("key", "confidence", "stopped")} if answer else {"key": None, "stopped": stopped}
+        told |= {"unlearned": unlearned(record.rows, bool(self.cell.plan.draft))} if self.cell.learn else {}
         result = Result(name, "done", _figures(record.rows) | told | {"right": scores[reply], "at_once": self.at_once}, pool)
-        self.turns.hear(record.rows, result)
+        self.turns.hear(result)
         return result
 
     def _shared(self, name: str) -> list[Row]:

@@ -45,7 +45,7 @@ class Cell:
     @property
     def print(self) -> str:
         """What is asked of which model, in 16 hexadecimal digits. A price changes no answer, but where its worth is told in dollars."""
-        bought = re.search(r"\b(value|error_cost)\s*=", self.plan.strategy)
+        bought = re.search(r"\b(value|error_cost|latency_cost)\s*=", self.plan.strategy)
         origin = {name: text for name, text in self.plan.origin().items() if name != "price" or bought}
         caps = [(name, float(cap)) for name, cap in self.budget.caps()]
         return digest((self.task, sorted(origin.items()), [*caps, *sorted(self._ties().items())], self.seed))

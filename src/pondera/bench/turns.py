@@ -1,29 +1,30 @@
 """What ties a cell's problems together: one budget for all of them, and what the outcomes of earlier ones say of those to come.
 
 What a problem was given by that is in its ledger, as any run's plan and budget are, so it can be replayed and gone on with by itself. What
-all of them have spent, and how they ended, is a fold over the file: a bench that was killed goes on with what is left and what was learned.
+all of them have spent, and how they ended, is a fold over the file: a bench that was killed goes on with what is left of the budget, and
+with what outcomes said.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from filelock import FileLock, Timeout
 
 from pondera.allocate.learning import Learner
-from pondera.allocate.portfolio import SHARES, Pace
+from pondera.allocate.portfolio import LEAST, SHARES, Pace
 from pondera.allocate.table import load
 from pondera.bench.file import Bench, Result
 from pondera.bench.grading import SURE
 from pondera.bench.spec import Cell
 from pondera.errors import BadInput
-from pondera.ledger import Ledger, Row, bills
+from pondera.ledger import Ledger, Row, bills, last
 from pondera.plan import Plan, replayed
+from pondera.strategies.auto import UNLEARNED
 
-LEAST = 64  # tokens for each problem, below which nothing can be had
 LIKELY = tuple((worth, 9 * worth**0.5) for worth in (1e2, 1e3, 1e4, 1e5, 1e6))  # worth and tokens, of a model that nobody has measured
 
 
@@ -38,14 +39,16 @@ class Turns:
 
     @classmethod
     @contextlib.contextmanager
-    def of(cls, bench: Bench, cell: Cell, problems: int) -> Iterator[Turns]:
-        """For so many problems that are not done. Raises BadInput where another process is at them, or the total is too small."""
+    def of(cls, bench: Bench, cell: Cell, n: int) -> Iterator[Turns]:
+        """For the first `n` of its task's problems. Raises BadInput where another process is at them."""
         turns = cls(cell, learner=Learner() if cell.learn else None)
         for result in bench.results(cell, pools=False) if cell.learn else ():
-            turns.hear(bench.rows(cell.print, result.problem), result)
-        with _alone(bench, cell) if cell.total and problems else contextlib.nullcontext():
-            if cell.total and problems:
-                turns.pace = _pace(bench, cell, problems)
+            turns.hear(result)
+        with _alone(bench, cell) if cell.total else contextlib.nullcontext():
+            if cell.total and (problems := len(bench.left(cell, n))):
+                table = getattr(cell.plan.strategy_of(), "keywords", {}).get("table", "")
+                shares = SHARES if cell.plan.takes("worth") else 1.0
+                turns.pace = Pace(cell.total - bench.spent(cell), problems, _curve(table), shares=shares)
             yield turns
 
     @contextlib.asynccontextmanager
@@ -65,17 +68,40 @@ class Turns:
         most = min(had + cap, self.cell.budget.tokens)
         try:
             plan = replace(plan, worth=known.worth or float(f"{worth:.4g}"))
+            if cap and record.rows:
+                record.append("resume", "0", {"budget": {"tokens": most}})
             yield replace(self.cell, plan=plan, budget=replace(self.cell.budget, tokens=most)) if cap else None
         finally:
             self.pace.end(cap, worth, tokens(record.rows) - had)
             async with self.ended:
                 self.ended.notify_all()
 
-    def hear(self, rows: Sequence[Row], result: Result) -> None:
+    def hear(self, result: Result) -> None:
         """A problem has ended."""
-        chance = result.figures.get("confidence")
-        if self.learner and rows and result.state == "done" and chance is not None:
-            self.learner.hear(chance, result.figures["right"] >= SURE, replayed(Ledger(list(rows)))[1].shift)
+        chance = result.figures.get("unlearned")
+        if self.learner and result.state == "done" and chance is not None:
+            self.learner.hear(chance, result.figures["right"] >= SURE)
+
+
+def unlearned(rows: Sequence[Row], draft: bool) -> float | None:
+    """The chance that a run's answer had without what was learned; None of an answer that a larger model gave."""
+    answer = last(rows, "answer")
+    offers = [row.body for row in rows if row.kind == "offer"]
+    if not answer or not offers:
+        return None
+    told = next((body for body in reversed(offers) if body.get("why") == UNLEARNED), offers[-1])
+    larger = draft and any(row.kind == "sample" and row.key == answer["node"] and row.body["by"] == "think" for row in rows)
+    return None if larger or told["node"] != answer["node"] else float(told["confidence"])
+
+
+def checked(bench: Bench, cells: Iterable[Cell], left: Mapping[str, int]) -> None:
+    """Raises BadInput where a total is too small for the problems of a cell that has not begun."""
+    for cell in cells:
+        least = LEAST * left[cell.print]
+        if cell.total and cell.total < least and not bench.spent(cell):
+            raise BadInput(
+                f"{cell.total:,} tokens for all leave less than {LEAST} for each problem of {cell.task}: give {least:,} at least."
+            )
 
 
 @contextlib.contextmanager
@@ -92,16 +118,6 @@ def _alone(bench: Bench, cell: Cell) -> Iterator[None]:
     finally:
         lock.release()
         place.unlink(missing_ok=True)
-
-
-def _pace(bench: Bench, cell: Cell, problems: int) -> Pace:
-    """A strategy that takes no worth has an equal split. Raises BadInput where the total is too small."""
-    spent = bench.spent(cell)
-    if cell.total - spent < LEAST * problems:
-        least = spent + LEAST * problems
-        raise BadInput(f"{cell.total:,} tokens for all leave less than {LEAST} for each problem to do: give {least:,} at least.")
-    table = getattr(cell.plan.strategy_of(), "keywords", {}).get("table", "")
-    return Pace(cell.total - spent, problems, _curve(table), shares=SHARES if cell.plan.takes("worth") else 1.0)
 
 
 def tokens(rows: Sequence[Row]) -> int:

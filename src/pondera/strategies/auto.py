@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WORTH = {"low": 4_000.0, "medium": 16_000.0, "high": 64_000.0, "max": 1e9}  # tokens that a right answer is worth
 SORTS = {"chains": (chains, 250.0), "programs": (programs, 120.0)}  # and the tokens of one, before any was seen
+UNLEARNED = "without what was learned"
 OWED = 8  # samples that may come to nothing before a question is given up, whatever it is worth
 
 
@@ -85,7 +86,7 @@ async def auto(
         waiting = [guide.second * (now.elapsed - start.elapsed) / longest * cost if longest else 0.0 for cost in each]
         choice = guide.decide(pool, each, room, rng.getrandbits(63), waiting)
         if nodes:
-            await Offer(chosen, pool.best(guide.belief)[1], guide.told(choice, pool, rounds == 1))
+            await guide.offer(chosen, pool, choice, rounds == 1)
         owed = not nodes and sum(pool.asked) < OWED
         if choice is None or not (choice.pays or owed):
             break
@@ -122,6 +123,7 @@ class Guide:
     middle: float = 0.0
     table: Table | None = None
     second: float = 0.0
+    unlearned: Belief | None = None
 
     @classmethod
     def of(cls, table: str, by: str, effort: str, most: int, worth: float, mean: float, right: float, second: float) -> Guide:
@@ -153,7 +155,15 @@ class Guide:
         """For questions whose answers are likelier right by so many log odds. Raises BadInput for no number."""
         if not math.isfinite(shift):
             raise BadInput(f"shift={shift} are no log odds: give a number, 0 for none.")
-        return replace(self, belief=replace(self.belief, none=self.belief.none - shift)) if shift else self
+        belief = replace(self.belief, none=self.belief.none - shift)
+        return replace(self, belief=belief, unlearned=self.belief) if shift else self
+
+    async def offer(self, chosen: Thought, pool: Pool, choice: Choice | None, first: bool) -> None:
+        """The answer so far, how sure it is and what is done next; where something was learned, first how sure it were without that."""
+        key, chance = pool.best(self.belief)
+        if self.unlearned:
+            await Offer(chosen, pool.chance(self.unlearned, key), UNLEARNED)
+        await Offer(chosen, chance, self.told(choice, pool, first))
 
     def pool(
         self,
@@ -250,9 +260,11 @@ class Asks:
         try:
             [node] = await Expand(root, say=CHAIN, temperature=0.0, max_tokens=max_tokens)
         except (Unaffordable, *BRANCH_ERRORS):
-            return chosen
-        [key] = await Key((node,))
-        if key is None and not owed:
+            node = chosen
+        key = (await Key((node,)))[0] if node is not chosen else None
+        if node is chosen or (key is None and not owed):
+            if not owed:
+                await Offer(chosen, chance, f"end: {self.name} gave no answer")
             return chosen
         await Offer(node, chance + gain, f"end: {self.name} has answered")
         return node

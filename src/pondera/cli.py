@@ -104,8 +104,7 @@ def ask(
     strategy = worth_of(strategy, effort=effort, value=value, error_cost=error_cost, latency_cost=latency_cost)
     named: dict[str, Any] = {"strategy": strategy} if strategy else {}
     plan = Plan(model=model, verifier=verifier, judge=judge, draft=draft, reward=reward, price=price, **named)
-    plan.strategy_of()
-    plan.price_of()
+    plan.check()
     job = Job(plan=plan, question=asked, budget=budget, seed=seed, parallel=parallel, quiet=quiet)
     with _recorded(job, trace):
         _conclude(job, as_json)
@@ -139,8 +138,7 @@ def resume(
 
     question, plan, _, seed = replayed(ledger.Ledger(rows))
     budget, plan = allowance(rows, given), replace(plan, price=price or plan.price)
-    plan.strategy_of()
-    plan.price_of()
+    plan.check()
     with on_disk(file):
         record = ledger.reopen(file)
     job = Job(plan=plan, question=question, budget=budget, seed=seed, parallel=parallel, quiet=quiet, ledger=record)

@@ -75,7 +75,7 @@ class Coroutines:
         if not isinstance(op, Op):
             raise TypeError(f"a strategy may await only ops, got {op!r}")
         if frame.stops > PATIENCE:
-            _forget(op)
+            forget(op)
             return self._leave(frame, None, Stop(self.record.stopped or "budget"))
         key = f"{frame.path}.{frame.turn}"
         frame.turn += 1
@@ -107,7 +107,7 @@ class Coroutines:
     def _refuse(self, frame: Frame, key: str, op: Op[Any], why: str) -> None:
         if key not in self.record.past:
             self.record.write("op", key, {"op": type(op).__name__, "stop": why})
-        _forget(op)
+        forget(op)
         self.ready.appendleft((frame, Raise(Stop(why))))
 
     def _remains(self, key: str, op: Left) -> Remains:
@@ -153,7 +153,7 @@ def _shut(coro: Coroutine[Any, Any, Any]) -> None:
             break
 
 
-def _forget(op: Op[Any]) -> None:
+def forget(op: Op[Any]) -> None:
     """The coroutines of an op that is not answered never run."""
     for coro in op.coros if isinstance(op, Both) else ():
         coro.close()

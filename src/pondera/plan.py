@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pondera import parse, sandbox, unit_tests
 from pondera.allocate import table as tables
+from pondera.coroutines import forget
 from pondera.errors import BadInput
 from pondera.events import Watch
 from pondera.ledger import Ledger
@@ -24,7 +25,7 @@ from pondera.ports import Model
 from pondera.runtime import Run
 from pondera.strategies import strategy as parse_strategy
 from pondera.strategies.auto import judge
-from pondera.thought import Answer, Budget, Kind, Price, Question
+from pondera.thought import Answer, Budget, Kind, Price, Question, root_of
 from pondera.verifiers import VERIFIERS
 from pondera.verifiers.keys import keys
 
@@ -109,6 +110,20 @@ class Plan:
         own |= {"price": price.generated} if (price := self.price_of()) else {}
         own |= {name: value for name in ("worth", "shift") if (value := getattr(self, name))}
         return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}), **own)
+
+    def check(self) -> None:
+        """Raises BadInput for what is wrong with it that can be told before a model is opened, the strategy's arguments among it."""
+        self.price_of()
+        self.run({})
+        begun = self.strategy_of()(root_of(Question.of("?")))
+        try:
+            forget(begun.send(None))  # a strategy looks at its arguments before it asks for anything
+        except BadInput:
+            raise
+        except Exception:  # of another package, perhaps, that wants a question of its own
+            return
+        finally:
+            begun.close()
 
     def takes(self, name: str) -> bool:
         """Whether the strategy has an argument of this name."""

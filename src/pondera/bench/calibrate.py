@@ -68,6 +68,8 @@ def calibrate(
     some = [result for result in results if result.state == "done" and result.pool]
     if len(some) < LEAST:
         raise BadInput(f"{len(some)} questions with samples calibrate nothing: give {LEAST} at least, better some hundred.")
+    if beside and (common := sum(one.problem in beside.answers for one in some)) < LEAST:
+        raise BadInput(f"{beside.name} has answered {common} of the questions with samples: {LEAST} at least are needed.")
     parts = [[one for i, one in enumerate(some) if i % FOLDS == fold] for fold in range(FOLDS)]
     judges = [_judge([one for part in parts if part is not held for one in part]) for held in parts]
     held_out = [[deck(one.pool, judge) for one in part] for part, judge in zip(parts, judges, strict=True)]
@@ -101,13 +103,8 @@ def calibrate(
 
 
 def _larger(beside: Beside, questions: Sequence[str], ends: Sequence[Ends]) -> Larger:
-    """How often a larger model is right where the model ended with a chance, by a logistic regression held near the defaults.
-
-    Raises BadInput where the two have too few questions in common.
-    """
+    """How often a larger model is right where the model ended with a chance, by a logistic regression held near the defaults."""
     both = [(beside.answers[name].figures, one) for name, one in zip(questions, ends, strict=True) if name in beside.answers]
-    if len(both) < LEAST:
-        raise BadInput(f"{beside.name} has answered {len(both)} of the questions with samples: {LEAST} at least are needed.")
     orders = len(both[0][1].chance)
     chance = np.array([[1.0, standing(float(x))] for _, one in both for x in one.chance])
     right = np.repeat([figures["right"] >= SURE for figures, _ in both], orders)

@@ -19,6 +19,7 @@ from pondera.models.known import DEFAULT
 from pondera.terminal.given import Quiet
 from pondera.terminal.recorded import on_disk
 from pondera.terminal.text import INTERRUPTED, console, count, emit
+from pondera.thought import Budget
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,6 +58,8 @@ def calibrate(
     sklearn("linear_model")
     if samples < 4 or n < 0 or at_once < 1:
         raise BadInput("--samples is 4 or more, -n is 0 or more, and --at-once is 1 or more: fewer teach nothing of one more sample.")
+    if times and not larger:
+        raise BadInput("--times says how dear a larger model is: name it, as in --larger MODEL.")
     ratio = _times(model, larger, times) if larger else 0.0
     if out.is_dir() or not out.parent.is_dir():
         raise BadInput(f"--out {out} cannot be written: give a file in a folder that is there.")
@@ -122,9 +125,9 @@ def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool, larger: str,
 
 
 def _answers(bench: Bench, model: str) -> dict[str, Result]:
-    """A model's one chain for each problem."""
-    cells = [cell for cell in bench.cells() if (cell.plan.model, cell.plan.strategy) == (model, "cot")]
-    return {one.problem: one for cell in cells for one in bench.results(cell, pools=False) if one.state == "done"}
+    """A model's one chain for each problem, where nothing cut it short."""
+    cells = [cell for cell in bench.cells() if (cell.plan.model, cell.plan.strategy, cell.budget) == (model, "cot", Budget())]
+    return {one.problem: one for cell in cells if not cell.total for one in bench.results(cell, pools=False) if one.state == "done"}
 
 
 @contextlib.contextmanager

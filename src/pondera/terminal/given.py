@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +54,11 @@ def worth_of(strategy: str, **given: Any) -> str:
     said = {name: value for name, value in given.items() if value is not None}
     if not said:
         return strategy
+    for flag, value in said.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInput(f"--{flag.replace('_', '-')} {value:g} is no amount of dollars: give a number.")
+    if not said.get("value", 1) and not said.get("error_cost"):
+        raise BadInput("--value 0 says that no answer is worth a token: give dollars above 0, or leave it out.")
     name, own = parse.split(strategy or "auto", "strategy")
     if name != "auto":
         flags = " and ".join(f"--{one.replace('_', '-')}" for one in said)

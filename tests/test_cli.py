@@ -367,6 +367,9 @@ def test_what_an_answer_is_worth_may_be_said_by_flags(run: Run) -> None:
         (("--value", "0.01"), "needs the price of tokens"),
         (("--latency-cost", "-1", "--price", "0.1,2"), "not negative"),
         (("--effort", "hard"), "an effort is one of low, medium, high, max"),
+        (("--value", "nan", "--price", "0.1,2"), "--value nan is no amount of dollars"),
+        (("--value", "0", "--price", "0.1,2"), "--value 0 says that no answer is worth a token"),
+        (("--effort", "hard", "-m", "no/such.gguf"), "an effort is one of low"),
         (("--error-cost", "1", "-s", "cot"), "What an answer is worth (--error-cost) guides the strategy auto, not cot"),
     ):
         done = run("ask", "What is 2 + 2?", "-m", "fake", "-q", *given)

@@ -139,3 +139,15 @@ def test_one_question_may_have_the_whole_budget_and_none_begins_on_what_others_h
     assert pace.begin() is None, "what is left is less than two shares"
     pace.end(caps[0], 1e3, 10.0)
     assert (pace.begin() or (0, 0.0))[0] > 500
+
+
+def test_a_question_that_begins_anew_is_no_fault() -> None:
+    pace = Pace(1_000, 1, CURVE)
+    first = pace.begin()
+    assert first is not None
+    pace.end(*first, 300.0)
+    again = pace.begin()
+    assert again is not None
+    assert again[0] == 700
+    pace.end(*again, 690.0)
+    assert (pace.begin() or (1, 0.0))[0] == 0, "ten tokens are no answer"

@@ -56,6 +56,14 @@ def test_a_larger_model_gains_most_where_the_small_one_is_unsure() -> None:
     assert one.gain(0.0) == pytest.approx(one.gain(0.02) + 0.02)
 
 
+@pytest.mark.parametrize("given", [{"times": 0.0}, {"tokens": -1.0}, {"start": float("nan")}])
+def test_a_larger_model_that_costs_nothing_is_none(tmp_path: Path, given: dict[str, float]) -> None:
+    made(larger={"big": Larger(**given)}).save(tmp_path / "t.json")
+    with pytest.raises(BadInput, match="holds no calibrated table"):
+        tables.load(str(tmp_path / "t.json"))
+    assert Larger(start=-5_000.0).gain(0.3) == pytest.approx(-0.3)
+
+
 def test_a_mean_and_an_accuracy_are_places_on_the_curve() -> None:
     points = [(100.0, 0.2, 50.0), (1000.0, 0.4, 100.0), (2000.0, 0.39, 150.0), (10_000.0, 0.5, 300.0)]
     table = made(curve=tuple(Point(worth=w, right=r, samples=1.0, tokens=t) for w, r, t in points))

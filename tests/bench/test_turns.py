@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
+import math
+import random
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,13 +17,14 @@ import pytest
 from pondera.bench.file import Bench
 from pondera.bench.run import _figures
 from pondera.bench.spec import Cell
-from pondera.bench.turns import _curve
+from pondera.bench.turns import _curve, unlearned
 from pondera.cli import main
-from pondera.errors import BadInput
+from pondera.errors import BadInput, ModelError
 from pondera.ledger import Ledger, Row
 from pondera.models.fake import Fake
 from pondera.ops import Expand
-from pondera.plan import replayed
+from pondera.plan import Plan, replayed
+from pondera.thought import Question
 from tests.bench.helpers import benched, spec, sums
 
 AUTO = "auto(max_tokens=64)"
@@ -63,12 +68,7 @@ async def test_each_run_is_recorded_with_what_it_was_given(tmp_path: Path) -> No
 
 async def test_a_bench_that_was_ended_goes_on_with_what_is_left(tmp_path: Path) -> None:
     file, path = sums(tmp_path / "sums.jsonl", 40), tmp_path / "b.db"
-    task = asyncio.ensure_future(benched(path, spec(file, AUTO, total_tokens=8_000, at_once=4), Fake(latency=0.002)))
-    while not path.exists() or not _some(path):
-        await asyncio.sleep(0.01)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await stopped(path, file, AUTO, 8_000)
     with Bench(path, new=False) as bench:
         [cell] = bench.cells()
         begun, done = bench.spent(cell), len(list(bench.results(cell)))
@@ -173,3 +173,85 @@ def test_only_what_can_learn_is_another_way_to_think_by_learning() -> None:
     assert auto.print != plain.print
     assert Cell.from_json(auto.to_json()) == auto
     assert (auto.label, vote.label) == (f"{AUTO}, learning", "vote(n=4)")
+
+
+async def stopped(path: Path, file: Path, strategy: str, total: int) -> None:
+    """A bench that is ended in its midst."""
+    task = asyncio.ensure_future(benched(path, spec(file, strategy, total_tokens=total, at_once=4), Fake(latency=0.002)))
+    while not path.exists() or not _some(path):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_run_that_begins_anew_has_no_second_budget(tmp_path: Path) -> None:
+    file, path = sums(tmp_path / "sums.jsonl", 30), tmp_path / "b.db"
+    await stopped(path, file, AUTO, 6_000)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        run = "SELECT cell || '/' || problem FROM runs WHERE state = 'open'"
+        where = f"kind = 'op' AND run IN ({run}) AND body LIKE '%Expand%'"
+        assert db.execute(f'UPDATE rows SET body = replace(body, \'"print"\', \'"print": "x", "was"\') WHERE {where}').rowcount
+        db.commit()
+    [cell] = await benched(path, spec(file, AUTO, total_tokens=6_000))
+    told = taken(path, cell)
+    assert len(told) == 30
+    with Bench(path, new=False) as bench:
+        assert sum(told) < bench.spent(cell) <= 6_000, "what was shelved has been paid"
+
+
+async def test_a_small_total_can_be_gone_on_with_and_a_bench_without_texts_too(tmp_path: Path) -> None:
+    file, path = sums(tmp_path / "sums.jsonl", 30), tmp_path / "b.db"
+    await stopped(path, file, AUTO, 30 * 66)
+    assert main(["bench", "merge", str(tmp_path / "bare.db"), str(path), "--without-texts"]) == 0
+    for one in (path, tmp_path / "bare.db"):
+        [cell] = await benched(one, spec(file, AUTO, total_tokens=30 * 66))
+        told = taken(one, cell)
+        assert len(told) == 30
+        with Bench(one, new=False) as bench:
+            assert sum(told) <= bench.spent(cell) <= 30 * 66
+
+
+def test_a_problem_for_which_nothing_was_left_is_wrong_and_no_hindrance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, path = sums(tmp_path / "sums.jsonl", 12), tmp_path / "b.db"
+    long = Fake(lambda op, index, seed: "We count on and on. " * 200)
+    [cell] = asyncio.run(benched(path, spec(file, "auto(max_tokens=512)", total_tokens=12 * 66), long))
+    with Bench(path, new=False) as bench:
+        none = [one for one in bench.results(cell) if not one.figures["calls"]]
+    assert none
+    assert all((one.state, one.figures["right"]) == ("done", 0.0) for one in none)
+    assert main(["bench", "replay", str(path), "--strategy", "vote(n=2)"]) == 0
+    assert main(["bench", "show", str(path)]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+async def test_a_failed_run_of_auto_is_tried_again(tmp_path: Path) -> None:
+    file, path = sums(tmp_path / "sums.jsonl", 4), tmp_path / "b.db"
+    down, well = Fake(lambda op, index, seed: ModelError("down")), Fake()
+    [cell] = await benched(path, spec(file, AUTO), down)
+    await benched(path, spec(file, AUTO), well)
+    with Bench(path, new=False) as bench:
+        assert [one.state for one in bench.results(cell)] == ["done"] * 4
+    assert well.asked
+
+
+def test_what_a_second_costs_is_another_way_to_think_at_another_price() -> None:
+    told = [next(iter(spec(Path("s"), "auto(latency_cost=0.01)", price=price).cells(("s",)))) for price in ("0.1,0.4", "10,40")]
+    assert told[0].print != told[1].print
+
+
+async def test_the_belief_is_told_apart_from_what_was_learned(tmp_path: Path) -> None:
+    record, plan = Ledger(), Plan(model="fake", strategy=AUTO, shift=1.5)
+    same = Fake(lambda op, index, seed: "\nprint(7)\n```" if op.force else "So it is \\boxed{7}.")
+    answer = await plan.run({"think": same}).solve(Question.of("What is it?"), plan.strategy_of(), ledger=record)
+    plain = unlearned(record.rows, draft=False)
+    assert plain is not None
+    assert answer.confidence is not None
+    assert math.log(answer.confidence / (1 - answer.confidence)) - math.log(plain / (1 - plain)) == pytest.approx(1.5)
+    split, record = Fake(lambda op, index, seed: f"\\boxed{{{random.Random(seed).choice((1, 2, 3))}}}" if not op.force else "x"), Ledger()
+    plan = Plan(model="fake", strategy="auto(most=8, effort='max')", shift=1.5)
+    answer = await plan.run({"think": split}).solve(Question.of("What is it?"), plan.strategy_of(), ledger=record)
+    plain = unlearned(record.rows, draft=False)
+    assert plain is not None
+    assert answer.confidence is not None
+    assert 0 < math.log(answer.confidence / (1 - answer.confidence)) - math.log(plain / (1 - plain)) < 1.4

@@ -200,6 +200,7 @@ async def test_a_larger_model_that_fails_or_has_no_answer_takes_nothing_away() -
     for big in (lambda *_: ModelError("not today"), lambda *_: "I cannot tell."):
         answer = await two(says("41", "42", "43", "44"), big, worth=1e6)
         assert answer.key in ("41", "42", "43", "44")
+        assert answer.why == "end: big gave no answer"
     answer = await two(lambda *_: ModelError("not today"), says("7"))
     assert answer.key == "7", "where the small one fails altogether the larger one may still be asked"
     with pytest.raises(PonderaError, match="not today"):

@@ -157,7 +157,7 @@ async def test_a_table_says_what_an_effort_is_and_what_a_question_will_cost(tmp_
     low, high = [(await calls(says("42", "42", "41"), effort=effort, table=table))[0] for effort in ("low", "high")]
     assert low < high
     assert low == (await calls(says("42", "42", "41"), worth=50.0, table=table))[0]
-    await solve(partial(auto, table=table), Fake(says("42")), ledger=ledger)
+    await solve(partial(auto, table=table, effort="high"), Fake(says("42", "41", "40")), ledger=ledger)
     by_mean, by_worth = [(await calls(says("42", "42", "41"), table=table, **given))[0] for given in ({"mean": 500.0}, {"worth": 1000.0})]
     assert by_mean == by_worth
     for given in ({"mean": 9e9}, {"right": 0.99}, {"mean": -1.0}, {"right": 2.0}):

@@ -183,7 +183,8 @@ class Guide:
 
     def told(self, choice: Choice | None, pool: Pool, first: bool) -> str:
         """What is done next and why, in words; after the first round also what the whole is expected to cost, where a table knows."""
-        expected = self.table.expected(self.worth, pool.best(self.belief)[1]) if self.table and first else None
+        on = first and choice is not None and choice.pays
+        expected = self.table.expected(self.worth, pool.best(self.belief)[1]) if self.table and on else None
         more = f"; {expected[1]:,.0f} tokens in all are likely, {expected[0]:,.0f} to {expected[2]:,.0f}" if expected else ""
         return told(choice, self.worth) + more
 

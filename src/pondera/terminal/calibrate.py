@@ -90,13 +90,12 @@ def _times(model: str, larger: str, times: float) -> float:
 
     if not (times >= 0 and times < float("inf")):
         raise BadInput(f"--times {times:g} is no ratio: give a number above 0.")
-    both = [KNOWN.get(name_of(one)) for one in (model, larger)]
-    if times or not all(both):
-        if not times:
-            raise BadInput(f"How much dearer {larger} is than {model} is not known: say it, as in --times 10.")
+    small, large = KNOWN.get(name_of(model)), KNOWN.get(name_of(larger))
+    if times:
         return times
-    small, large = (one.parameters for one in both if one)
-    return round(large / small, 3)
+    if not small or not large:
+        raise BadInput(f"How much dearer {larger} is than {model} is not known: say it, as in --times 10.")
+    return round(large.parameters / small.parameters, 3)
 
 
 def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool, larger: str, times: float) -> Table:

@@ -24,7 +24,7 @@ from pondera.errors import BadInput
 VERSION = 2
 EFFORTS = ("low", "medium", "high", "max")
 SORTS = ("chains", "programs")
-HOPELESS = 0.02
+HOPELESS = 0.02  # a chance: below it no question is harder, and none easier above what it leaves of 1
 
 T = TypeVar("T")
 
@@ -104,10 +104,14 @@ class Table:
     @property
     def rising(self) -> list[tuple[float, float]]:
         """Worths, and the tokens that a question comes to at each, where both rise."""
+        return [(worth, tokens) for tokens, worth in self._rising("tokens")]
+
+    def _rising(self, name: str) -> list[tuple[float, float]]:
+        """The values of the curve that are above all before them, with their worths."""
         told: list[tuple[float, float]] = []
         for point in self.curve:
-            if not told or point.tokens > told[-1][1]:
-                told.append((point.worth, point.tokens))
+            if not told or getattr(point, name) > told[-1][0]:
+                told.append((getattr(point, name), point.worth))
         return told
 
     def expected(self, worth: float, chance: float) -> tuple[float, float, float] | None:
@@ -122,10 +126,7 @@ class Table:
 
         `name` is "tokens" or "right", of the curve of held-out questions. Raises BadInput for what no worth comes to.
         """
-        told: list[tuple[float, float]] = []
-        for point in self.curve:
-            if not told or getattr(point, name) > told[-1][0]:
-                told.append((getattr(point, name), math.log(point.worth)))
+        told = [(value, math.log(worth)) for value, worth in self._rising(name)]
         if not told or not told[0][0] <= wanted <= told[-1][0]:
             spell = "{:.0%}".format if name == "right" else "{:,.0f} tokens".format
             have = f"from {spell(told[0][0])} to {spell(told[-1][0])}" if told else "nowhere"

@@ -173,6 +173,7 @@ def calibration(title: str, ended: dict[float, list[Ends]], table: Table) -> Non
         "right",
         "expected",
         "calibration error",
+        "of true chances",
         "spent within its 90 % interval",
     )
     for effort, worth in table.efforts.items():
@@ -181,7 +182,8 @@ def calibration(title: str, ended: dict[float, list[Ends]], table: Table) -> Non
         told = [table.expected(near, float(one)) for one in first]
         inside = [spread[0] <= spent <= spread[2] for spread, spent in zip(told, tokens, strict=True) if spread]
         error = ece(chance.tolist(), (right >= 0.5).tolist()) or 0.0
-        figures = f"{right.mean():.1%}", f"{chance.mean():.1%}", f"{error:.3f}", f"{np.mean(inside):.1%}"
+        least = luck([one.chance for one in ended[near]])
+        figures = f"{right.mean():.1%}", f"{chance.mean():.1%}", f"{error:.3f}", f"{least:.3f}", f"{np.mean(inside):.1%}"
         line(effort, f"{near:,.0f}", f"{tokens.mean():,.0f}", *figures)
 
 
@@ -263,34 +265,46 @@ def learning(title: str, tasks: list[list[Deck]], table: Table, count: int) -> N
         "right",
         "expected",
         "calibration error",
+        "of true chances",
         "by task",
         "without",
     )
-    minds, costs = dict[float, Mind](), tuple(table.costs.values())
+    minds, costs = dict[tuple[float, ...], Mind](), tuple(table.costs.values())
     for effort, worth in table.efforts.items():
-        told = {learns: [list[tuple[float, float, float]]() for _ in tasks] for learns in (True, False)}
+        told = {learns: [list[tuple[int, float, float, float]]() for _ in tasks] for learns in (True, False)}
         for learns, seed, (t, some) in itertools.product(told, range(count), enumerate(tasks)):
             learner = Learner()
             for i in np.random.default_rng((seed, t)).permutation(len(some)):
-                shift = round(learner.shift if learns else 0.0, 1)
-                belief = replace(table.belief, none=table.belief.none - shift)
-                mind = minds.setdefault(shift, Mind(belief, np.random.default_rng(0)))
+                moves = tuple(round(one, 1) for one in learner.learned) if learns else (0.0, 0.0)
+                belief = table.belief.moved(*moves)
+                mind = minds.setdefault(moves, Mind(belief, np.random.default_rng(0)))
                 order = np.random.default_rng((seed, i)).permutation(len(some[i].options))[None]
                 end = policies.ends(some[i], order, 1 / worth, order.size, mind, TOGETHER, costs, len(SORTS))
                 kinds = [np.flatnonzero(some[i].kind[order[0]] == kind) for kind in range(len(SORTS))]
                 seen = policies.dealt(some[i], [order[:, places] for places in kinds], end.hands)
                 plain = chances(table.belief, seen)[0]
-                learner.hear(float(plain[chances(belief, seen)[0].argmax()]) if plain.size else 0.0, bool(end.right[0] >= 0.5))
-                told[learns][t].append((float(end.chance[0]), float(end.right[0]), float(end.tokens[0])))
+                best = float(plain.max(initial=0.0))
+                learner.hear(best, float(plain.sum()) - best, bool(end.right[0] >= 0.5))
+                told[learns][t].append((i, float(end.chance[0]), float(end.right[0]), float(end.tokens[0])))
         every = {learns: list(itertools.chain(*parts)) for learns, parts in told.items()}
         errors = {learns: [error_of(each) for each in (every[learns], *parts)] for learns, parts in told.items()}
-        chance, right, tokens = np.mean(every[True], axis=0)
+        _, chance, right, tokens = np.mean(every[True], axis=0)
         by_task = ", ".join(f"{one:.3f}" for one in errors[True][1:])
-        line(effort, f"{tokens:,.0f}", f"{right:.1%}", f"{chance:.1%}", f"{errors[True][0]:.3f}", by_task, f"{errors[False][0]:.3f}")
+        apart = [np.array([row[1] for row in part if row[0] == i]) for part in told[True] for i in sorted({row[0] for row in part})]
+        figures = f"{tokens:,.0f}", f"{right:.1%}", f"{chance:.1%}", f"{errors[True][0]:.3f}", f"{luck(apart):.3f}"
+        line(effort, *figures, by_task, f"{errors[False][0]:.3f}")
 
 
-def error_of(told: Sequence[tuple[float, float, float]]) -> float:
-    return ece([chance for chance, _, _ in told], [right >= 0.5 for _, right, _ in told]) or 0.0
+def error_of(told: Sequence[tuple[int, float, float, float]]) -> float:
+    return ece([row[1] for row in told], [row[2] >= 0.5 for row in told]) or 0.0
+
+
+def luck(chance: Sequence[Floats], count: int = 40) -> float:
+    """The calibration error that chances come to, those of each question in an array, when all of them are true and each question has one
+    outcome: no belief can do better on so few."""
+    rng, each = np.random.default_rng(0), np.concatenate(chance)
+    draws = [np.concatenate([rng.random() < one for one in chance]) for _ in range(count)]
+    return float(np.mean([ece(each.tolist(), draw.tolist()) or 0.0 for draw in draws]))
 
 
 def against(title: str, some: list[Deck], ours: Way, names: list[str], large: dict[str, Result], model: str, small: str) -> None:

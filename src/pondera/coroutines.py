@@ -95,8 +95,8 @@ class Coroutines:
         match op:
             case Rng():
                 self.ready.appendleft((frame, random.Random(seed_of(self.seed, key))))
-            case Offer(node, confidence, why):
-                self.record.offer(key, node, confidence, why)
+            case Offer():
+                self.record.offer(key, op)
                 self.ready.appendleft((frame, None))
             case Left():
                 self.ready.appendleft((frame, self._remains(key, op)))

@@ -109,12 +109,14 @@ class Rng(Op[random.Random]):
 class Offer(Op[None]):
     """The best answer so far: streamed, kept, and returned if the run must stop.
 
-    `confidence` is between 0 and 1; `why` says what is done next.
+    `confidence`, that it is right, is between 0 and 1, and so is `others`, that another answer that was seen is; `why` says what is done
+    next.
     """
 
     node: Thought
     confidence: float | None = None
     why: str = ""
+    others: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from pondera.plain import question_from_json
 from pondera.ports import Model
 from pondera.runtime import Run
 from pondera.strategies import strategy as parse_strategy
-from pondera.strategies.auto import judge
+from pondera.strategies.guide import judge
 from pondera.thought import Answer, Budget, Kind, Price, Question, root_of
 from pondera.verifiers import VERIFIERS
 from pondera.verifiers.keys import keys
@@ -78,7 +78,8 @@ class Plan:
     reward: str = ""
     price: str = ""  # "PROMPT,GENERATED", dollars a million tokens of the model that thinks
     worth: float = 0.0  # tokens that a right answer is worth to this question, of those that share a budget; 0: the strategy's to say
-    shift: float = 0.0  # log odds, learned from earlier questions
+    shift: float = 0.0  # log odds, and how steep they are: learned from earlier questions
+    steep: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises BadInput for an address with a password in it: it would be recorded with the run."""
@@ -108,7 +109,7 @@ class Plan:
         own: dict[str, Any] = {"table": name} if name in tables.shipped() else {}
         own |= {"larger": tables.name_of(self.model)} if self.draft else {}
         own |= {"price": price.generated} if (price := self.price_of()) else {}
-        own |= {name: value for name in ("worth", "shift") if (value := getattr(self, name))}
+        own |= {name: value for name in ("worth", "shift", "steep") if (value := getattr(self, name))}
         return parse_strategy(self.strategy, **({"by": self.verifier} if self.verifier else {}), **own)
 
     def check(self) -> None:

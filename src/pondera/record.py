@@ -69,12 +69,13 @@ class Record:
         """An op was answered."""
         self.write("op", key, {"op": type(op).__name__, "print": fingerprint(op), **body})
 
-    def offer(self, key: str, node: Thought, confidence: float | None, why: str) -> None:
-        self.best, self.why = node, why
-        self.confidence[node.id] = confidence
+    def offer(self, key: str, op: Offer) -> None:
+        self.best, self.why = op.node, op.why
+        self.confidence[op.node.id] = op.confidence
         if key not in self.noted:
-            self.write("offer", key, {"node": node.id, "confidence": confidence, **({"why": why} if why else {})})
-        self.watch(Offered(node, confidence))
+            more = {"others": op.others} if op.others is not None else {}
+            self.write("offer", key, {"node": op.node.id, "confidence": op.confidence, **more, **({"why": op.why} if op.why else {})})
+        self.watch(Offered(op.node, op.confidence))
 
     def drop(self, key: str, reason: str, *, write: bool = False) -> None:
         """A branch is given up; a sample's own row says so already, a coroutine's does not."""

@@ -17,7 +17,7 @@ import pytest
 from pondera.bench.file import Bench
 from pondera.bench.run import _figures
 from pondera.bench.spec import Cell
-from pondera.bench.turns import _curve, unlearned
+from pondera.bench.turns import _curve, believed
 from pondera.cli import main
 from pondera.errors import BadInput, ModelError
 from pondera.ledger import Ledger, Row
@@ -240,18 +240,25 @@ def test_what_a_second_costs_is_another_way_to_think_at_another_price() -> None:
     assert told[0].print != told[1].print
 
 
+def log_odds(chance: float | None, none: float) -> float:
+    assert chance is not None
+    return math.log(chance / none)
+
+
 async def test_the_belief_is_told_apart_from_what_was_learned(tmp_path: Path) -> None:
     record, plan = Ledger(), Plan(model="fake", strategy=AUTO, shift=1.5)
     same = Fake(lambda op, index, seed: "\nprint(7)\n```" if op.force else "So it is \\boxed{7}.")
     answer = await plan.run({"think": same}).solve(Question.of("What is it?"), plan.strategy_of(), ledger=record)
-    plain = unlearned(record.rows, draft=False)
+    plain = believed(record.rows, draft=False)
     assert plain is not None
-    assert answer.confidence is not None
-    assert math.log(answer.confidence / (1 - answer.confidence)) - math.log(plain / (1 - plain)) == pytest.approx(1.5)
+    assert plain[1] == 0
+    assert log_odds(answer.confidence, 1 - (answer.confidence or 0)) - log_odds(plain[0], 1 - plain[0]) == pytest.approx(1.5)
     split, record = Fake(lambda op, index, seed: f"\\boxed{{{random.Random(seed).choice((1, 2, 3))}}}" if not op.force else "x"), Ledger()
-    plan = Plan(model="fake", strategy="auto(most=8, effort='max')", shift=1.5)
+    plan = Plan(model="fake", strategy="auto(most=8, effort='max')", shift=0.5, steep=0.4)
     answer = await plan.run({"think": split}).solve(Question.of("What is it?"), plan.strategy_of(), ledger=record)
-    plain = unlearned(record.rows, draft=False)
+    plain, offer = believed(record.rows, draft=False), [row.body for row in record.rows if row.kind == "offer"][-1]
     assert plain is not None
-    assert answer.confidence is not None
-    assert 0 < math.log(answer.confidence / (1 - answer.confidence)) - math.log(plain / (1 - plain)) < 1.499
+    assert plain[1] > 0
+    assert offer["confidence"] == answer.confidence
+    none, before = 1 - offer["confidence"] - offer["others"], 1 - sum(plain)
+    assert log_odds(answer.confidence, none) == pytest.approx(math.exp(0.4) * log_odds(plain[0], before) + 0.5)

@@ -37,19 +37,20 @@ class Pool:
         np.add.at(evidence[0], at, np.where([score is None for score in scores], 0.0, told))
         return Seen(votes, np.array([self.asked]) - votes.sum(axis=2), evidence / np.maximum(votes.sum(axis=1), 1.0))
 
-    def chance(self, belief: Belief, key: str | None) -> float:
-        """How likely an answer is right; 0 of none."""
-        answers = self.answers
-        return float(chances(belief, self.seen())[0][answers.index(key)]) if key in answers else 0.0
+    def held(self, belief: Belief) -> dict[str, float]:
+        """How likely each answer is right."""
+        return dict(zip(self.answers, chances(belief, self.seen())[0].tolist(), strict=True))
+
+    def beside(self, belief: Belief, key: str | None) -> tuple[float, float]:
+        """How likely an answer is right, and how likely any other one is that was seen."""
+        held = self.held(belief)
+        own = held.pop(key, 0.0) if key is not None else 0.0
+        return own, sum(held.values())
 
     def best(self, belief: Belief) -> tuple[str | None, float]:
         """The likeliest answer and its chance; None where there is none."""
-        answers = self.answers
-        if not answers:
-            return None, 0.0
-        held = chances(belief, self.seen())[0]
-        top = max(range(len(answers)), key=lambda j: (held[j], answers[j]))
-        return answers[top], float(held[top])
+        chance, key = max(((chance, key) for key, chance in self.held(belief).items()), default=(0.0, None))
+        return key, chance
 
 
 @dataclass(frozen=True, slots=True)

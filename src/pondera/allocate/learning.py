@@ -1,8 +1,13 @@
-"""What the outcomes of earlier questions say of those to come: how much easier, or harder, they are than what a belief was fitted to.
+r"""What the outcomes of earlier questions say of those to come: how much easier, or plainer, they are than what a belief was fitted to.
 
-A belief that was fitted to one sort of questions is off on another one by much the same log odds throughout: what it calls even chances
-comes true nine times in ten where the questions are plain. That one number is learned, by the likelihood of the outcomes under a normal
-prior about 0, so a few outcomes move it little; it has bounds, and the belief itself is never touched.
+A belief that was fitted to one sort of questions is off on another one by much the same throughout: what it calls even chances comes true
+nine times in ten where the questions are plain, and a second answer, which it takes for a rival, is then a slip. With a the log odds of a
+run's answer beside none being right, and b those of all other answers that were seen, two numbers are learned,
+
+.. math:: P = e^{\tau a + s} / (1 + e^{\tau a + s} + e^{\tau b + s}), \quad \tau = e^k
+
+by the likelihood of the outcomes (temperature scaling with a bias, Guo et al. 2017, arXiv 1706.04599) under normal priors about s = 0 and
+k = 0, so a few outcomes move them little; they have bounds, and the belief itself is never touched.
 """
 
 from __future__ import annotations
@@ -12,31 +17,39 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-WIDE = 1.0  # the prior's standard deviation, in log odds
-MOST = 3.0  # log odds: no further than this
+WIDE = np.array([1.0, 0.5])  # the priors' standard deviations, of the shift and of the steepness
+MOST = np.array([3.0, 1.5])  # no further than this
 KEPT = 1_000  # outcomes, the latest ones
-STEPS = 25  # of Newton's method
-CLEAR = 1e-4  # a chance is this far from 0 and 1 at least
+STEPS = 25  # of Fisher's scoring
+CLEAR = 1e-4  # chances are this far from 0 and 1 at least
 
 
 @dataclass(eq=False, slots=True)
 class Learner:
-    """`outcomes` are the log odds that the belief gave an answer, without a shift, and whether it was right."""
+    """`outcomes` are the log odds that the belief gave an answer and the others beside none of them, and whether it was right."""
 
-    outcomes: list[tuple[float, bool]] = field(default_factory=list)
+    outcomes: list[tuple[float, float, bool]] = field(default_factory=list)
 
-    def hear(self, chance: float, right: bool) -> None:
-        """An answer to which the belief itself, without a shift, gave this chance has turned out right, or wrong."""
-        held = min(1 - CLEAR, max(CLEAR, chance))
-        self.outcomes = [*self.outcomes[1 - KEPT :], (math.log(held / (1 - held)), right)]
+    def hear(self, chance: float, others: float, right: bool) -> None:
+        """An answer to which the belief itself gave this chance, and this one to all others that were seen, was right, or wrong."""
+        none = max(CLEAR, 1 - chance - others)
+        a, b = (math.log(max(CLEAR, one) / none) for one in (chance, others))
+        self.outcomes = [*self.outcomes[1 - KEPT :], (a, b, right)]
 
     @property
-    def shift(self) -> float:
-        """The log odds by which answers are likelier right than the belief says."""
-        told, right = (np.array([one[i] for one in self.outcomes], dtype=float) for i in range(2))
-        shift = 0.0
+    def learned(self) -> tuple[float, float]:
+        """The shift and the steepness, as :meth:`~pondera.allocate.posterior.Belief.moved` takes them."""
+        a, b, right = (np.array([one[i] for one in self.outcomes], dtype=float) for i in range(3))
+        found = np.zeros(2)
         for _ in range(STEPS):
-            held = 1 / (1 + np.exp(-(told + shift)))
-            slope, bend = float((right - held).sum()) - shift / WIDE**2, float((held * (1 - held)).sum()) + 1 / WIDE**2
-            shift += min(1.0, max(-1.0, slope / bend))
-        return min(MOST, max(-MOST, shift))
+            tau = math.exp(found[1])
+            odds, rivals = np.exp(tau * a + found[0]), np.exp(tau * b + found[0])
+            none = 1 / (1 + odds + rivals)
+            held = np.clip(odds * none, CLEAR, 1 - CLEAR)
+            moves = np.array([held * none, held * tau * (a - held * a - rivals * none * b)])
+            sure = held * (1 - held)
+            slope = moves @ ((right - held) / sure) - found / WIDE**2
+            bend = (moves / sure) @ moves.T + np.diag(1 / WIDE**2)
+            found = np.clip(found + np.clip(np.linalg.solve(bend, slope), -1.0, 1.0), -MOST, MOST)
+        shift, steep = map(float, found)
+        return shift, steep

@@ -31,8 +31,9 @@ Arrays hold many questions, or states of one, at once: `m` of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,6 +67,21 @@ class Belief:
     none: float = -2.2
     spread: float = 1.0
     silence: tuple[float, float] = (2.0, 0.25)
+
+    def moved(self, shift: float, steep: float) -> Belief:
+        """For questions of another sort: log odds beside none being right are exp(`steep`) times as far from 0, and `shift` higher.
+
+        Which answer is the likeliest stays as it is.
+        """
+        by = math.exp(steep)
+        return replace(
+            self,
+            share=by * self.share,
+            size=by * self.size,
+            evidence=by * self.evidence,
+            kinds=by * self.kinds,
+            none=by * self.none - shift,
+        )
 
 
 @dataclass(frozen=True, slots=True)

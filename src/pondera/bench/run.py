@@ -24,7 +24,7 @@ from pondera.bench.file import Bench, Result
 from pondera.bench.grading import Problem
 from pondera.bench.spec import Cell, Spec
 from pondera.bench.tasks import Task
-from pondera.bench.turns import Turns, checked, unlearned
+from pondera.bench.turns import Turns, believed, checked
 from pondera.errors import BadInput, LedgerDrift, LedgerError, ModelUnavailable, NoAnswer, PonderaError, WeightsError, named
 from pondera.ledger import Ledger, Row, bills, last, tree
 from pondera.plain import digest
@@ -199,7 +199,7 @@ class _Cell:
             one["score"] = scores[text]
         stopped = (last(record.rows, "stop") or {"why": "budget"})["why"]
         told = {k: answer[k] for k in ("key", "confidence", "stopped")} if answer else {"key": None, "stopped": stopped}
-        told |= {"unlearned": unlearned(record.rows, bool(self.cell.plan.draft))} if self.cell.learn else {}
+        told |= {"believed": believed(record.rows, bool(self.cell.plan.draft))} if self.cell.learn else {}
         result = Result(name, "done", _figures(record.rows) | told | {"right": scores[reply], "at_once": self.at_once}, pool)
         self.turns.hear(result)
         return result

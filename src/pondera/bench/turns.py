@@ -23,7 +23,7 @@ from pondera.bench.spec import Cell
 from pondera.errors import BadInput
 from pondera.ledger import Ledger, Row, bills, last
 from pondera.plan import Plan, replayed
-from pondera.strategies.auto import UNLEARNED
+from pondera.strategies.guide import UNLEARNED
 
 LIKELY = tuple((worth, 9 * worth**0.5) for worth in (1e2, 1e3, 1e4, 1e5, 1e6))  # worth and tokens, of a model that nobody has measured
 
@@ -57,7 +57,8 @@ class Turns:
         known = replayed(record)[1] if record.rows else Plan()  # what has begun goes on as it began
         plan = self.cell.plan
         if self.learner:
-            plan = replace(plan, shift=known.shift if record.rows else round(self.learner.shift, 3))
+            shift, steep = (known.shift, known.steep) if record.rows else (round(one, 3) for one in self.learner.learned)
+            plan = replace(plan, shift=shift, steep=steep)
         if self.pace is None:
             yield replace(self.cell, plan=plan)
             return
@@ -78,20 +79,21 @@ class Turns:
 
     def hear(self, result: Result) -> None:
         """A problem has ended."""
-        chance = result.figures.get("unlearned")
-        if self.learner and result.state == "done" and chance is not None:
-            self.learner.hear(chance, result.figures["right"] >= SURE)
+        told = result.figures.get("believed")
+        if self.learner and result.state == "done" and told is not None:
+            chance, others = told
+            self.learner.hear(chance, others, result.figures["right"] >= SURE)
 
 
-def unlearned(rows: Sequence[Row], draft: bool) -> float | None:
-    """The chance that a run's answer had without what was learned; None of an answer that a larger model gave."""
+def believed(rows: Sequence[Row], draft: bool) -> tuple[float, float] | None:
+    """The chances that a run's answer, and all its others, had without what was learned; None of an answer that a larger model gave."""
     answer = last(rows, "answer")
-    offers = [row.body for row in rows if row.kind == "offer"]
+    offers = [row.body for row in rows if row.kind == "offer" and "others" in row.body]
     if not answer or not offers:
         return None
-    told = next((body for body in reversed(offers) if body.get("why") == UNLEARNED), offers[-1])
+    told = next((body for body in reversed(offers) if body["why"] == UNLEARNED), offers[-1])
     larger = draft and any(row.kind == "sample" and row.key == answer["node"] and row.body["by"] == "think" for row in rows)
-    return None if larger or told["node"] != answer["node"] else float(told["confidence"])
+    return None if larger or told["node"] != answer["node"] else (told["confidence"], told["others"])
 
 
 def checked(bench: Bench, cells: Iterable[Cell], left: Mapping[str, int]) -> None:

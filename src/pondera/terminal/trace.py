@@ -146,12 +146,16 @@ def _label(node: Thought, facts: _Facts, full: bool) -> Text:
     return text.append(f"\n{shown}") if shown else text
 
 
+def _others(offer: Mapping[str, Any]) -> str:
+    return f", another answer {offer['others']:.0%}" if offer.get("others") else ""
+
+
 def _course(rows: Sequence[Row], facts: _Facts) -> Iterator[Text]:
     """Offers, stops, resumptions and the end, in the order in which they were."""
     for row in rows:
         at = f" at {seconds(row.body['at'])}" if "at" in row.body else ""
         if row.kind == "offer":
-            sure = "" if row.body.get("confidence") is None else f" ({row.body['confidence']:.0%})"
+            sure = "" if row.body.get("confidence") is None else f" ({row.body['confidence']:.0%}{_others(row.body)})"
             why = f"\n{safe(row.body['why'])}" if "why" in row.body else ""
             yield Text(f"offer {row.body['node']}{_key(row.body['node'], facts)}{sure}{at}{why}", "dim")
         elif row.kind == "stop":

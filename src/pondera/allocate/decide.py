@@ -45,7 +45,7 @@ class Pool:
         """How likely an answer is right, and how likely any other one is that was seen."""
         held = self.held(belief)
         own = held.pop(key, 0.0) if key is not None else 0.0
-        return own, sum(held.values())
+        return own, sum(held.values(), 0.0)
 
     def best(self, belief: Belief) -> tuple[str | None, float]:
         """The likeliest answer and its chance; None where there is none."""

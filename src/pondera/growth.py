@@ -327,7 +327,6 @@ def all_failed(causes: Sequence[BaseException]) -> PonderaError:
     if len(causes) == 1 and isinstance(causes[0], PonderaError):
         return causes[0]
     reasons = list(dict.fromkeys(_NESTED.sub("", str(cause)) for cause in causes))
-    for sort in (Unsupported, Unaffordable):  # a strategy may know another way, or do with what it has
-        if causes and all(isinstance(cause, sort) for cause in causes):
-            return sort(reasons[0])
+    if causes and all(isinstance(cause, Unsupported) for cause in causes):  # a strategy may know another way
+        return Unsupported(reasons[0])
     return BranchesFailed(f"All {len(causes)} branches failed: {'; '.join(reasons[:3])}", causes)

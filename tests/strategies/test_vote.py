@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pondera.errors import BadInput, BranchesFailed, CallFailed, ModelError, Stop, Unsupported, VerifierError
+from pondera.errors import BadInput, BranchesFailed, CallFailed, ModelError, Stop, VerifierError
 from pondera.models.fake import Fake
 from pondera.ops import Expand, Verifier
 from pondera.parse import call
-from pondera.strategies.think import FENCES, program, programs
+from pondera.strategies.think import program
 from pondera.strategies.vote import best_of, elect, foremost, prefixes, standings, tournament, vote
 from pondera.thought import Answer, Budget, Thought, root_of
 from tests.test_laws import QUESTION, run_of
@@ -124,37 +124,12 @@ async def test_both_sorts_of_branches_vote_together() -> None:
     model = Fake(script)
     answer = await solve("vote(n=7)", model)
     assert dict(answer.votes) == {"41": 7}
-    assert sorted((op.n, op.force) for op in model.asked) == [(1, FENCES[1]), (2, FENCES[0]), (4, "")]
-
-
-async def test_programs_begin_in_different_ways_in_turn_whoever_asks_for_how_many() -> None:
-    for counts in ((1, 1, 1, 1, 1), (2, 3), (5,), (3, 2)):
-        model = Fake(["\nprint(41)\n```"])
-
-        async def rounds(root: Thought, counts: tuple[int, ...] = counts) -> Thought:
-            had, found = 0, list[Thought]()
-            for n in counts:
-                found += await programs(root, n, 0.6, 64, had=had)
-                had += n
-            assert len(found) == 5
-            return found[0]
-
-        await run_of(model).solve(QUESTION, rounds)
-        assert [sum(op.n for op in model.asked if op.force == fence) for fence in FENCES] == [3, 2]
-
-
-async def test_where_no_answer_can_be_begun_programs_begin_as_they_like() -> None:
-    def script(op: Expand, index: int, seed: int) -> Any:
-        return Unsupported("no") if op.force else "```python\nprint(41)\n```"
-
-    answer = await solve("vote(n=4, over='programs')", model := Fake(script))
-    assert dict(answer.votes) == {"41": 4}
-    assert sorted((op.n, op.force) for op in model.asked) == sorted([(2, FENCES[0]), (2, FENCES[1]), (4, "")])
+    assert sorted(op.n for op in model.asked) == [3, 4]
 
 
 async def test_programs_that_fail_are_dropped_and_recorded() -> None:
     def script(op: Expand, index: int, seed: int) -> str:
-        return {(0, 0): "\nprint(41)\n```", (0, 1): "\nprint(10)\n```", (1, 0): "\nprint('x')\n```"}[FENCES.index(op.force), index]
+        return ["\nprint(41)\n```", "\nprint(10)\n```", "\nprint('x')\n```"][index]
 
     answer = await solve("vote(n=3, over='programs')", Fake(script))
     assert dict(answer.votes) == {"41": 1}

@@ -86,7 +86,7 @@ async def auto(
             break
         n, grown = choice.k if guide.second else math.ceil(choice.k / 2), list[Thought]()
         try:
-            grown = await GROW[choice.kind](root, n, temperature, max_tokens, asks.by, keep, pool.asked[choice.kind])
+            grown = await GROW[choice.kind](root, n, temperature, max_tokens, asks.by, keep)
         except Unaffordable:
             if not nodes and not asks.larger:
                 raise

@@ -26,8 +26,7 @@ CHAIN = (
     "final answer within \\boxed{}."
 )
 PROGRAM = "Write a Python program that computes the answer and prints it. Reply with one Python code block only."
-FENCES = ("```python\n# Step 1:", "```python\n# Let")  # in turn: programs that begin alike err alike
-FENCE = FENCES[0]
+FENCE = "```python\n# Step 1:"
 UNFENCE = "\n```"
 EFFORTS = {"low": 2_048, "medium": 12_288, "high": 32_768}  # tokens of thinking
 SHOTS = (
@@ -100,32 +99,19 @@ async def program(root: Thought, *, temperature: float = 0.0, max_tokens: int = 
     return answer
 
 
-async def chains(
-    root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0, had: int = 0
-) -> list[Thought]:
-    """`n` chains of thought, those that survived; they all begin as they like, however many there were."""
+async def chains(root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0) -> list[Thought]:
+    """`n` chains of thought, those that survived."""
     return await Expand(root, n, say=CHAIN, temperature=temperature, max_tokens=max_tokens, by=by, keep=keep)
 
 
-async def programs(
-    root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0, had: int = 0
-) -> list[Thought]:
-    """The outputs of `n` programs, those that ran; one that was cut off before its end stands for itself, and abstains.
-
-    They begin in different ways in turn, going on where the `had` earlier ones ended.
-    """
+async def programs(root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0) -> list[Thought]:
+    """The outputs of `n` programs, those that ran; one that was cut off before its end stands for itself, and abstains."""
     asked = Expand(root, n, say=PROGRAM, temperature=temperature, max_tokens=max_tokens, by=by, keep=keep)
-    shares = [len(range((i - had) % len(FENCES), n, len(FENCES))) for i in range(len(FENCES))]
-    begun = [replace(asked, n=share, force=fence, stop=(UNFENCE,)) for fence, share in zip(FENCES, shares, strict=True) if share]
     try:
-        written = [code for part in await both(*map(expanded, begun)) for code in part] if len(begun) > 1 else await begun[0]
+        written = await replace(asked, force=FENCE, stop=(UNFENCE,))
     except Unsupported:  # a server that cannot begin the answer for the model
         written = await asked
     return await both(*(run(code) for code in written))
-
-
-async def expanded(op: Expand) -> list[Thought]:
-    return await op
 
 
 async def run(code: Thought) -> Thought:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from functools import partial
 from pathlib import Path
@@ -229,3 +230,16 @@ async def test_a_table_knows_what_a_larger_model_comes_to(tmp_path: Path) -> Non
 async def test_bad_arguments_are_one_sentence(given: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="effort"):
         await solve(partial(auto, **given))
+
+
+@pytest.mark.parametrize("given", [{"steep": 9.0}, {"steep": math.nan}, {"shift": math.inf}])
+async def test_what_was_learned_is_two_numbers_of_a_size(given: dict[str, float]) -> None:
+    with pytest.raises(BadInput, match="0 for none"):
+        await solve(partial(auto, **given), Fake(says("42")))
+
+
+@pytest.mark.parametrize("steep", [-2.0, 2.0])
+async def test_the_steepest_belief_still_has_chances(steep: float) -> None:
+    answer = await solve(partial(auto, effort="max", most=200, steep=steep, shift=3.0), Fake(says("42", "42", "42", "41")))
+    assert answer.key == "42"
+    assert 0 < (answer.confidence or 0) <= 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WORTH = {"low": 4_000.0, "medium": 16_000.0, "high": 64_000.0, "max": 1e9}  # tokens that a right answer is worth
 SORTS = {"chains": 250.0, "programs": 120.0}  # the tokens of one, before any was seen
 UNLEARNED = "without what was learned"
-STEEPEST = 5.0
+STEEPEST = 2.0  # beyond it powers of votes leave the range of floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -311,6 +311,13 @@ def test_a_trace_cut_in_mid_line(run: Run, tmp_path: Path) -> None:
     assert "Line 2" in run("show", trace).err
 
 
+def test_show_says_how_likely_the_answer_and_the_others_are(run: Run, trace: Path) -> None:
+    run("ask", Q, *FAKE, "--trace", trace, "-s", "auto(effort='max', most=9)")
+    offer = [row.body for row in ledger.read(trace) if row.kind == "offer"][-1]
+    assert 0 < offer["others"] < 1 - offer["confidence"]
+    assert f"({offer['confidence']:.0%}, another answer {offer['others']:.0%})" in run("show", trace).out
+
+
 def test_show_a_finished_run(run: Run, trace: Path) -> None:
     run("ask", Q, *FAKE, "--trace", trace, "-s", "vote(n=6)", "--verifier", "judge")
     done = run("show", trace)

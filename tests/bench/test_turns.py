@@ -82,9 +82,15 @@ async def test_a_bench_that_was_ended_goes_on_with_what_is_left(tmp_path: Path) 
     assert not list(tmp_path.glob("*.lock"))
 
 
+ANSWERED = "kind = 'op' AND body LIKE '%Expand%' AND run IN (SELECT cell || '/' || problem FROM runs WHERE state = 'open')"
+
+
 def _some(path: Path) -> bool:
+    """Whether some problems are done, and one that is not has samples."""
     with Bench(path) as bench:
-        return any(len(list(bench.results(cell, pools=False))) > 5 for cell in bench.cells())
+        done = any(len(list(bench.results(cell, pools=False))) > 5 for cell in bench.cells())
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return done and bool(db.execute(f"SELECT 1 FROM rows WHERE {ANSWERED}").fetchone())
 
 
 async def test_two_processes_do_not_share_one_budget(tmp_path: Path) -> None:
@@ -189,9 +195,7 @@ async def test_a_run_that_begins_anew_has_no_second_budget(tmp_path: Path) -> No
     file, path = sums(tmp_path / "sums.jsonl", 30), tmp_path / "b.db"
     await stopped(path, file, AUTO, 6_000)
     with contextlib.closing(sqlite3.connect(path)) as db:
-        run = "SELECT cell || '/' || problem FROM runs WHERE state = 'open'"
-        where = f"kind = 'op' AND run IN ({run}) AND body LIKE '%Expand%'"
-        assert db.execute(f'UPDATE rows SET body = replace(body, \'"print"\', \'"print": "x", "was"\') WHERE {where}').rowcount
+        assert db.execute(f'UPDATE rows SET body = replace(body, \'"print"\', \'"print": "x", "was"\') WHERE {ANSWERED}').rowcount
         db.commit()
     [cell] = await benched(path, spec(file, AUTO, total_tokens=6_000))
     told = taken(path, cell)

@@ -70,12 +70,13 @@ class Guide:
 
     async def offer(self, chosen: Thought, pool: Pool, choice: Choice | None, first: bool) -> None:
         """The answer so far, how sure it is and what is done next; where something was learned, first how sure it were without that."""
-        key, _ = pool.best(self.belief)
+        key, chance = pool.best(self.belief)
+        why = self.told(choice, chance, first)
         if self.unlearned:
             chance, others = pool.beside(self.unlearned, key)
             await Offer(chosen, chance, UNLEARNED, others)
         chance, others = pool.beside(self.belief, key)
-        await Offer(chosen, chance, self.told(choice, pool, first), others)
+        await Offer(chosen, chance, why, others)
 
     def pool(
         self,
@@ -93,10 +94,10 @@ class Guide:
 
         return decide(self.belief, pool, self.worth, each, room, seed, waiting)
 
-    def told(self, choice: Choice | None, pool: Pool, first: bool) -> str:
+    def told(self, choice: Choice | None, chance: float, first: bool) -> str:
         """What is done next and why, in words; after the first round also what the whole is expected to cost, where a table knows."""
         on = first and choice is not None and choice.pays
-        expected = self.table.expected(self.worth, pool.best(self.belief)[1]) if self.table and on else None
+        expected = self.table.expected(self.worth, chance) if self.table and on else None
         more = f"; {expected[1]:,.0f} tokens in all are likely, {expected[0]:,.0f} to {expected[2]:,.0f}" if expected else ""
         return told(choice, self.worth) + more
 

@@ -16,7 +16,7 @@ from pondera.thought import Thought
 
 T = TypeVar("T")
 Role = Literal["think", "draft", "judge", "reward"]
-Until = Literal["done", "step", "latent"] | int
+Until = Literal["done", "step", "latent", "verdict"] | int
 
 
 class Op(Generic[T]):
@@ -33,10 +33,11 @@ class Op(Generic[T]):
 class Expand(Op[list[Thought]]):
     """Grow `node` by `n` children; answers those that survived (at least one), each at most `max_tokens` long.
 
-    `until`: "done" (the model ends its answer), "step" (the next step boundary), an int (that many tokens), or "latent" (that many
-    hops of hidden state, for models that have them). `say` is a user turn put before the continuation; `force` is text that the
-    assistant's turn begins with or goes on with. A partial answer is continued, never restarted. `by` names the model's role.
-    `thinking` caps a thinking model's thoughts, in tokens. `temperature` 0 is greedy. `stop` strings end the answer and are kept.
+    `until`: "done" (the model ends its answer), "step" (the next step boundary), an int (that many tokens), "latent" (that many hops of
+    hidden state, for models that have them), or "verdict" (Yes or No, whether the answer is right, by an adapter of models that have
+    one). `say` is a user turn put before the continuation; `force` is text that the assistant's turn begins with or goes on with. A
+    partial answer is continued, never restarted. `by` names the model's role. `thinking` caps a thinking model's thoughts, in tokens.
+    `temperature` 0 is greedy. `stop` strings end the answer and are kept.
     `bias` adds to the logits of the tokens that words begin with; a model that cannot raises Unsupported. `keep` tokens of the budget
     are not touched, nor the call and the dollars for them, and by no verifier either: children that would need them are not asked.
     Raises BranchesFailed when every child failed, Unaffordable when none could be asked.

@@ -19,7 +19,7 @@ from pondera.errors import BadInput
 from pondera.events import Watch
 from pondera.ledger import Ledger
 from pondera.models import weights
-from pondera.ops import Strategy
+from pondera.ops import Role, Strategy
 from pondera.plain import question_from_json
 from pondera.ports import Model
 from pondera.runtime import Run
@@ -130,8 +130,11 @@ class Plan:
         """Whether the strategy has an argument of this name."""
         return name in parse.keywords(getattr(self.strategy_of(), "func", self.strategy_of()))
 
-    def tabled(self, table: str) -> str:
-        """The verifier of the table that a strategy goes by, "" where there is none. Raises BadInput for a table of another model."""
+    def tabled(self, table: str, role: Role = "think") -> str:
+        """The verifier of the table that a strategy goes by, of samples by a role's model; "" where there is none.
+
+        Raises BadInput for a table of another model.
+        """
         if table in ("", "none"):
             return ""
         known, name = tables.load(table), tables.name_of(self.draft or self.model)
@@ -139,12 +142,13 @@ class Plan:
             raise BadInput(
                 f"The table {table} was calibrated for {known.model}, not for {name}: give {name} its own, by `pondera calibrate`."
             )
-        return judge(table) if known.verifier else ""
+        return judge(table, role) if known.verifier else ""
 
     def verifiers_of(self) -> dict[str, Any]:
         """Those that have names, and those that this plan calls with arguments of their own; a search counts "votes" itself."""
         given = getattr(self.strategy_of(), "keywords", {})
-        named = (self.verifier, given.get("by", ""), self.tabled(given.get("table", "")))
+        role: Role = "draft" if given.get("larger") else "think"
+        named = (self.verifier, given.get("by", ""), self.tabled(given.get("table", ""), role))
         called = {text: parse.call(text, VERIFIERS, "verifier")() for text in named if text not in ("", "votes")}
         return {name: make() for name, make in VERIFIERS.items()} | called
 

@@ -130,6 +130,17 @@ async def test_a_few_questions_calibrate_nothing(tmp_path: Path) -> None:
             calibrate.calibrate(list(bench.results(cell)), "fake", {})
 
 
+def test_with_its_orm_a_table_goes_by_what_that_says(made: Path) -> None:
+    given = ["calibrate", "--data", "sums.jsonl", "-m", "fake", "--samples", "6", "--bank", "b.db", "-q"]
+    assert main([*given, "--orm", "--out", "o.json"]) == 0
+    with Bench(Path("b.db")) as bench:
+        plain, asked = (sum(one.figures["shared"] for one in bench.results(cell)) for cell in bench.cells())
+    assert (plain, asked > 0) == (0, True), "the samples that are there are not drawn again"
+    assert main([*given[:1], *given[3:], "--out", "p.json"]) == 0, "without --data too"
+    assert tables.load("o.json").costs == tables.load("p.json").costs
+    assert tables.load("o.json").costs["chains"] > tables.load(str(made)).costs["chains"], "a verdict costs"
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -148,6 +159,6 @@ def test_mistakes_are_one_sentence(made: Path, capsys: pytest.CaptureFixture[str
     assert "Traceback" not in told
 
 
-def test_each_question_is_thought_of_by_those_who_had_not_seen_it() -> None:
-    assert calibrate._costs([Result("a", "done", {}, [{"tokens": 10, "program": False}])]) == {"chains": 10.0, "programs": 10.0}
+def test_a_sort_that_nobody_tried_is_as_dear_as_the_other() -> None:
+    assert calibrate._costs([Deck.of(["1"], [True], [10.0])]) == {"chains": 10.0, "programs": 10.0}
     assert isinstance(Deck.of(["1"], [True]).opening, tuple)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pondera.allocate import policies
-from pondera.allocate.posterior import SUREST
+from pondera.allocate.posterior import SUREST, log_odds
 from pondera.allocate.resample import orders
 from pondera.bench.decks import alone, decks, own
 from pondera.bench.file import Bench, Result
 from pondera.bench.grading import SURE
 from pondera.errors import BadInput
+from pondera.models.fake import Fake, _chance
+from pondera.ops import Expand
 from pondera.verifiers.signals import NAMES
 from tests.bench.helpers import benched, spec, sums
 
@@ -62,3 +66,27 @@ def test_samples_of_another_version_have_no_signals() -> None:
 def test_nothing_to_learn_from_is_said() -> None:
     with pytest.raises(BadInput, match="teach nothing"):
         own([])
+
+
+async def test_what_the_orm_said_is_evidence_and_its_tokens_are_the_samples(tmp_path: Path) -> None:
+    def script(op: Expand, index: int, seed: int) -> str:
+        if op.until == "verdict":
+            return "Yes" if seed % 3 else "No"
+        return _chance(op, random.Random(seed))
+
+    file = sums(tmp_path / "sums.jsonl", 40)
+    await benched(tmp_path / "b.db", spec(file, "best_of(n=6, over='both', by='orm')"), Fake(script))
+    with Bench(tmp_path / "b.db") as bench:
+        [cell] = bench.cells()
+        told = list(bench.results(cell))
+    judge = own(told)
+    assert judge.asks == ("orm",)
+    assert judge.names[-1] == "orm"
+    some = decks(told, judge)
+    for result, deck in zip(told, some, strict=True):
+        bill = result.figures["by_role"]["judge"]
+        assert deck.tokens.sum() == pytest.approx(sum(one["tokens"] for one in result.pool) + bill["tokens"] + bill["prompt"])
+        rows = [alone(one, judge.asks)[-1] for one in result.pool]
+        assert rows == pytest.approx([float(log_odds(one["scores"]["orm"])) for one in result.pool])
+    bare = [replace(one, pool=[{**sample, "scores": {}} for sample in one.pool]) for one in told]
+    assert own(bare).asks == (), "where some were not asked, none counts"

@@ -48,3 +48,16 @@ def test_tables_that_have_no_verifier_or_an_unknown_one(tmp_path: Path) -> None:
         file.write_text(json.dumps(json.loads(file.read_text()) | {"verifier": wrong}))
         with pytest.raises(BadInput, match="calibrate anew"):
             alone(str(file))
+
+
+async def test_a_table_that_was_fitted_with_the_orm_asks_it_of_whoever_gave_the_samples(tmp_path: Path) -> None:
+    column = {"signal": "orm", "mean": 0.0, "scale": 1.0, "weight": 1.0}
+    made(verifier={"bias": 0.0, "signals": [column]}).save(tmp_path / "t.json")
+    name = f"alone(table={str(tmp_path / 't.json')!r}, by='draft')"
+    draft, think = (Fake(lambda op, index, seed: "Yes" if op.until == "verdict" else f"\\boxed{{{seed % 2}}}") for _ in range(2))
+    plan = Plan(model="fake", strategy="vote(n=2, over='chains')", verifier=name)
+    answer = await plan.run({"think": think, "draft": draft}).solve(Question.of("What is 1 + 0?"), plan.strategy_of())
+    assert {op.until for op in draft.asked} == {"verdict"}
+    assert len(draft.asked) == 2
+    for one in answer.candidates:
+        assert 0.5 < one.scores[name] < 1.0, "its chance as log odds, of weight 1, is its chance again"

@@ -72,8 +72,9 @@ def calibrate(
         raise BadInput(f"{beside.name} has answered {common} of the questions with samples: {LEAST} at least are needed.")
     parts = [[one for i, one in enumerate(some) if i % FOLDS == fold] for fold in range(FOLDS)]
     judges = [_judge([one for part in parts if part is not held for one in part]) for held in parts]
-    held_out = [[deck(one.pool, judge) for one in part] for part, judge in zip(parts, judges, strict=True)]
-    every, costs = [one for part in held_out for one in part], _costs(some)
+    held_out = [[deck(one, judge) for one in part] for part, judge in zip(parts, judges, strict=True)]
+    every = [one for part in held_out for one in part]
+    costs = _costs(every)
     folds = []
     for i, part in enumerate(held_out):
         tell("fitting", i, FOLDS + 1)
@@ -133,11 +134,11 @@ def _body(judge: Fit) -> dict[str, Any]:
     return {"bias": judge.bias, "signals": [{"signal": name, "mean": m, "scale": s, "weight": w} for name, m, s, w in rows if w]}
 
 
-def _costs(results: Sequence[Result]) -> dict[str, float]:
+def _costs(decks: Sequence[Deck]) -> dict[str, float]:
     """Mean tokens of a sample of each sort; a sort that nobody tried is as dear as the others."""
-    told = [[one["tokens"] for result in results for one in result.pool if bool(one["program"]) == bool(i)] for i in range(len(SORTS))]
-    usual = float(np.mean([tokens for some in told for tokens in some]))
-    return {sort: round(float(np.mean(some)) if some else usual, 1) for sort, some in zip(SORTS, told, strict=True)}
+    told = [np.concatenate([deck.tokens[deck.kind == i] for deck in decks]) for i in range(len(SORTS))]
+    usual = float(np.mean(np.concatenate(told)))
+    return {sort: round(float(np.mean(some)) if len(some) else usual, 1) for sort, some in zip(SORTS, told, strict=True)}
 
 
 def _thought(folds: Sequence[Fold], costs: Mapping[str, float], tell: Tell) -> dict[float, list[Ends]]:

@@ -113,6 +113,8 @@ def _chance(op: Expand, rng: random.Random) -> str:
     answer = right if rng.random() < 0.6 else right + rng.randint(-3, 3)
     if op.force.startswith("```python"):
         return f"\nprint({answer})\n```"
+    if op.until == "verdict":
+        return rng.choice(["Yes", "No"])
     if op.by == "judge":
         return rng.choice(["Yes", "Yes", "No", "Perhaps"])
     steps = [" ".join(rng.choices(["so", "then", "we", "add", "carry", "check"], k=rng.randint(3, 12))) for _ in range(rng.randint(1, 4))]

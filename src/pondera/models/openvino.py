@@ -77,10 +77,12 @@ class OpenVINO:
     async def sample(self, op: Expand, seeds: Sequence[int]) -> AsyncIterator[Piece | Sample | Failure]:
         if op.until == "latent":
             raise Unsupported("The embedded engine shows no hidden states: use a strategy without latent reasoning, or the torch engine.")
+        if op.until == "verdict" and not self._engine.calls:
+            raise Unsupported(f"{self.name} has no adapter that says whether an answer is right: use another verifier, such as `learned`.")
         if op.bias:
             raise Unsupported("The embedded engine has no logit bias: use a strategy without it, or a server (vLLM, llama.cpp).")
         begun = self._turns.begin(op)
-        length = min(op.max_tokens, op.until) if isinstance(op.until, int) else op.max_tokens
+        length = min(op.max_tokens, op.until) if isinstance(op.until, int) else 1 if op.until == "verdict" else op.max_tokens
         length = self._fit(len(begun.ids), length)
         heard: asyncio.Queue[Job] = asyncio.Queue()
         branches = [_Branch(index, seed, op, begun, length, self._turns, heard) for index, seed in enumerate(seeds)]
@@ -225,7 +227,7 @@ class _Branch:
 
 
 def _finish(job: Job, op: Expand) -> Finish:
-    if job.stopped_by_end:
+    if job.stopped_by_end or op.until == "verdict":
         return "done"
     if job.stopped_by:
         return "step" if op.until == "step" and job.stopped_by == STEP and STEP not in op.stop else "done"

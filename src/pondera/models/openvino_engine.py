@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +61,13 @@ class Job:
 
 
 class Engine:
-    """Owns a pipeline and its thread. `context` is the model's context in tokens, `ends` the tokens that end an answer."""
+    """Owns a pipeline and its thread.
 
-    def __init__(self, genai: Any, pipeline: Any, tokenizer: Any, context: int, room: int) -> None:
-        self.genai, self.pipeline, self.words, self.context = genai, pipeline, Words(tokenizer), context
+    `context` is the model's context in tokens, `ends` the tokens that end an answer, `calls` those that call the adapter for verdicts.
+    """
+
+    def __init__(self, genai: Any, pipeline: Any, tokenizer: Any, context: int, room: int, calls: Sequence[int] = ()) -> None:
+        self.genai, self.pipeline, self.words, self.context, self.calls = genai, pipeline, Words(tokenizer), context, calls
         self.end = tokenizer.get_eos_token_id()
         self.ends = frozenset({self.end, *pipeline.get_config().stop_token_ids})
         self.thinks = CLOSE in str(getattr(tokenizer, "chat_template", ""))  # the template is a thinking model's
@@ -136,7 +139,7 @@ class Engine:
     def _start(self, fresh: list[Job]) -> None:
         """Send jobs to the pipeline, prefixes that several share first."""
         for jobs, shared in families(fresh):
-            if len(jobs) > 1 and self.known.cached(shared) < len(shared) - 1:
+            if len(jobs) > 1 and any(self.known.cached(job.prompt) < len(shared) - 1 for job in jobs):
                 prefill = Job(list(shared), 0, 1, tell=lambda job: None)
                 self._send(prefill)
                 self.waiting.append((prefill, jobs))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pondera.errors import ModelUnavailable, WeightsError
+from pondera.models.openvino_adapter import Adapter, graft, of_model
 from pondera.models.openvino_engine import Engine
 from pondera.models.openvino_prefix import BLOCK
 from pondera.models.openvino_words import first_line
@@ -39,7 +40,8 @@ def load(ready: Ready, cache_gb: int, progress: Progress) -> Engine:
     scheduler.max_num_seqs = SEQUENCES
     try:
         with alone(ready.cache, progress):  # two processes that write the engine's cache at once fail on each other's files
-            pipeline, tokenizer = _pipeline(genai, ready, scheduler)
+            adapter = None if ready.folder else of_model(ready.cache.name, ready.cache)
+            pipeline, tokenizer = _pipeline(genai, ready, scheduler, adapter)
     except MemoryError:
         raise ModelUnavailable(f"There is too little memory for {ready.name}: use a smaller model, or give the cache less (cache_gb).")
     except RuntimeError as error:
@@ -49,22 +51,30 @@ def load(ready: Ready, cache_gb: int, progress: Progress) -> Engine:
     if not tokenizer.chat_template:
         raise WeightsError(f"{source} holds no chat template: give an instruction-tuned model's file.")
     progress("loading", 1, 1)
-    return Engine(genai, pipeline, tokenizer, _context(ready), cache_gb * 2**30 // (BLOCK * 4096))
+    return Engine(genai, pipeline, tokenizer, _context(ready), cache_gb * 2**30 // (BLOCK * 4096), adapter.tokens if adapter else ())
 
 
-def _pipeline(genai: Any, ready: Ready, scheduler: Any) -> tuple[Any, Any]:
+def _pipeline(genai: Any, ready: Ready, scheduler: Any, adapter: Adapter | None) -> tuple[Any, Any]:
     if ready.folder:
         pipeline = genai.ContinuousBatchingPipeline(str(ready.folder), scheduler, "CPU", {"CACHE_DIR": str(ready.cache)})
         return pipeline, pipeline.get_tokenizer()
     graph = ready.cache / "openvino_model.xml"
-    if not graph.exists():
-        _convert(genai, ready, scheduler)
+    if not graph.exists() or _grafted(ready.cache) != (adapter.print if adapter else ""):
+        _convert(genai, ready, scheduler, adapter)
     tokenizer = genai.Tokenizer(str(ready.gguf))
     pipeline = genai.ContinuousBatchingPipeline(str(ready.cache), tokenizer, scheduler, "CPU", CACHE_DIR=str(ready.cache))
     return pipeline, tokenizer
 
 
-def _convert(genai: Any, ready: Ready, scheduler: Any) -> None:
+def _grafted(cache: Path) -> str:
+    """Which adapter the graph in the cache has, as its print; "" for none."""
+    try:
+        return (cache / "adapter.print").read_text()
+    except OSError:
+        return ""
+
+
+def _convert(genai: Any, ready: Ready, scheduler: Any, adapter: Adapter | None) -> None:
     """Write a GGUF's graph into the cache. The pipeline puts it beside the file, so the file is linked into a folder of its own."""
     ready.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ready.cache) as folder:
@@ -76,9 +86,24 @@ def _convert(genai: Any, ready: Ready, scheduler: Any) -> None:
             shutil.copyfile(ready.gguf, link)
         del_me = genai.ContinuousBatchingPipeline(str(link), scheduler, "CPU", {"enable_save_ov_model": True})
         del del_me
+        if adapter:
+            _graft(Path(folder), adapter)
+        (ready.cache / "openvino_model.xml").unlink(missing_ok=True)
+        (ready.cache / "adapter.print").write_text(adapter.print if adapter else "")
         for name in ("openvino_model.bin", "openvino_model.xml"):  # the graph last: it says that both are whole
             with contextlib.suppress(FileNotFoundError):
                 os.replace(Path(folder) / name, ready.cache / name)
+
+
+def _graft(folder: Path, adapter: Adapter) -> None:
+    import openvino
+
+    model = openvino.Core().read_model(folder / "openvino_model.xml")
+    graft(model, adapter)
+    openvino.save_model(model, folder / "grafted.xml", compress_to_fp16=False)
+    del model  # it maps the file that is replaced now
+    for ending in ("bin", "xml"):
+        os.replace(folder / f"grafted.{ending}", folder / f"openvino_model.{ending}")
 
 
 def _context(ready: Ready) -> int:

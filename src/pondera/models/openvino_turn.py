@@ -54,6 +54,8 @@ class Turns:
             ids += self._open_turn(op.node, opened, shut)
         if op.force:
             ids += self.text(_unopened(op.force) if opened and not reply else op.force)
+        if op.until == "verdict":
+            return Begun([*ids, *self.engine.calls], False, True)
         return Begun(ids, musing(begun) or (opened and not answers and not begun), shut or (bool(begun) and not musing(begun)))
 
     def closing(self, ids: Sequence[int]) -> Sequence[int]:

@@ -68,7 +68,7 @@ async def auto(
     """
     asks = Asks.of(table, larger, times)
     dollars = Dollars(value, error_cost, latency_cost, price / asks.times)
-    guide = Guide.of(table, by, effort, most, worth or dollars.worth, mean, right, dollars.second).moved(shift, steep)
+    guide = Guide.of(table, by, asks.by, effort, most, worth or dollars.worth, mean, right, dollars.second).moved(shift, steep)
     rng = await Rng()
     pool, nodes = guide.pool(), list[Thought]()
     lost: PonderaError = BranchesFailed("No sample came to anything.")

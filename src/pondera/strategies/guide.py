@@ -37,7 +37,7 @@ class Guide:
     unlearned: Belief | None = None
 
     @classmethod
-    def of(cls, table: str, by: str, effort: str, most: int, worth: float, mean: float, right: float, second: float) -> Guide:
+    def of(cls, table: str, by: str, role: Role, effort: str, most: int, worth: float, mean: float, right: float, second: float) -> Guide:
         """Raises BadInput for what cannot be used."""
         from pondera.allocate.posterior import Belief  # which loads numpy
         from pondera.allocate.table import load
@@ -60,7 +60,7 @@ class Guide:
             value = known.worth_of("tokens", mean) if mean else known.worth_of("right", right)
         if by or not known.verifier:
             return cls(known.belief, value, usual, by, 0.0, known, second)
-        return cls(known.belief, value, usual, judge(table), known.middle, known, second)
+        return cls(known.belief, value, usual, judge(table, role), known.middle, known, second)
 
     def moved(self, shift: float, steep: float) -> Guide:
         """For questions of a sort that outcomes have told something of. Raises BadInput for no numbers."""
@@ -184,9 +184,9 @@ class Asks:
         return node
 
 
-def judge(table: str) -> str:
-    """The name of the verifier of samples alone that a table holds."""
-    return f"alone(table={table!r})"
+def judge(table: str, role: Role) -> str:
+    """The name of the verifier of samples alone that a table holds, where a model of this role gives them."""
+    return f"alone(table={table!r})" if role == "think" else f"alone(table={table!r}, by={role!r})"
 
 
 def costs(nodes: Sequence[Thought], kinds: Sequence[int], usual: Sequence[float]) -> list[float]:

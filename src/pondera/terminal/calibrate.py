@@ -40,6 +40,7 @@ def calibrate(
     bank: Annotated[Path, typer.Option(metavar="FILE.db", help="The samples; what is there is not drawn again.")] = Path("calibrate.db"),
     n: Annotated[int, typer.Option("-n", help="Only the first so many questions of each task; 0: all.")] = 200,
     samples: Annotated[int, typer.Option(help="Samples of each question, half of them programs.")] = 16,
+    orm: Annotated[bool, typer.Option("--orm", help="Ask the model's own outcome reward model of each sample too.")] = False,
     at_once: Annotated[int, typer.Option(help="Questions side by side.")] = 8,
     quiet: Quiet = False,
 ) -> None:
@@ -66,7 +67,8 @@ def calibrate(
     with Bench(bank, new=bool(data)) as bench:
         cells = [cell for cell in bench.cells() if cell.plan.model == model]
         if data:
-            spec = Spec(tasks=tuple(data), models=(model,), strategies=(f"vote(n={samples}, over='both')",), n=n, at_once=at_once)
+            strategy = f"best_of(n={samples}, over='both', by='orm')" if orm else f"vote(n={samples}, over='both')"
+            spec = Spec(tasks=tuple(data), models=(model,), strategies=(strategy,), n=n, at_once=at_once)
             listed = enlist(bench, spec)
             if not asyncio.run(carry_out(bench, spec, listed, quiet)):
                 raise typer.Exit(INTERRUPTED)
@@ -108,7 +110,7 @@ def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool, larger: str,
     for cell in banks:
         for result in bench.results(cell):  # strategies that only choose share their samples: the largest pool of a problem has them all
             known = pools.get((cell.task, result.problem))
-            if known is None or len(known.pool) < len(result.pool):
+            if known is None or _told(known) < _told(result):
                 pools[cell.task, result.problem] = result
     if not pools:
         have = ", ".join(sorted({cell.plan.model for cell in bench.cells()})) or "nothing"
@@ -121,6 +123,11 @@ def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool, larger: str,
     beside = learn.Beside(tables.name_of(larger), _answers(bench, larger), times) if larger else None
     with _bars(console(stderr=True), quiet) as tell:
         return learn.calibrate(list(pools.values()), tables.name_of(model), card, tell, beside)
+
+
+def _told(result: Result) -> tuple[int, int]:
+    """Samples, and the scores that they have."""
+    return len(result.pool), sum(len(one["scores"]) for one in result.pool)
 
 
 def _answers(bench: Bench, model: str) -> dict[str, Result]:

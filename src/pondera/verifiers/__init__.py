@@ -16,13 +16,14 @@ from pondera.verifiers.confidence import confidence, lowest, tail
 from pondera.verifiers.gold import equals
 from pondera.verifiers.judge import judge
 from pondera.verifiers.learned import learned
+from pondera.verifiers.orm import orm
 from pondera.verifiers.pairwise import pairwise
 from pondera.verifiers.reward import reward
 from pondera.verifiers.second import second
 
 __all__ = ["VERIFIERS", "confidence", "judge", "lowest", "of_pools", "tail"]
 
-_OURS = (alone, code, confidence, judge, learned, logistic, lowest, mean, pairwise, product, reward, second, tail, weighted)
+_OURS = (alone, code, confidence, judge, learned, logistic, lowest, mean, orm, pairwise, product, reward, second, tail, weighted)
 VERIFIERS = parse.registry({"math": equals} | {function.__name__: function for function in _OURS}, "pondera.verifiers")
 
 

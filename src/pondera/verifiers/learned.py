@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pondera import parse
+from pondera.allocate.posterior import log_odds
 from pondera.errors import BRANCH_ERRORS, BadInput
 from pondera.ops import Key, Verifier, both
 from pondera.thought import Thought
@@ -30,6 +31,7 @@ from pondera.verifiers.signals import NAMES, signals
 
 VERSION = 1
 DEFAULT = "qwen2.5-coder-0.5b"
+ORM = "orm"  # whose chances are signals as log odds: it is very sure of much
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,5 +165,12 @@ async def asked(asks: Sequence[str], nodes: tuple[Thought, ...], keys: Sequence[
     columns = [[math.nan] * len(nodes) for _ in asks]
     for k, scores in said.items():
         for i, score in zip(some, scores, strict=True):
-            columns[k][i] = float(score) if score is not None and math.isfinite(score) else math.nan
+            columns[k][i] = column(asks[k], score)
     return columns
+
+
+def column(ask: str, score: float | None) -> float:
+    """A verifier's score as a signal; NaN where it has no opinion."""
+    if score is None or not math.isfinite(score):
+        return math.nan
+    return float(log_odds(score)) if ask.partition("(")[0] == ORM else float(score)

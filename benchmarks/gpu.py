@@ -1,6 +1,7 @@
 """The command line with models of the Qwen2 family on a CUDA card in place of the embedded engine's processor: banks in minutes.
 
     python benchmarks/gpu.py qwen2.5-coder-0.5b=MODEL.gguf -- bench run --task gsm8k_train.jsonl -s "vote(n=16, over='both')" --out bank.db
+    python benchmarks/gpu.py --adapter FOLDER qwen2.5-coder-0.5b=MODEL.gguf -- bench run ... -s "best_of(n=16, over='both', by='orm')"
 
 The same weights (dequantised to bfloat16), template, tokens, stops, loops and bills: only the pipeline under the engine's thread is
 another, a plain continuous batch in torch with a cache of whole prompts. A sample is a function of its prompt and seed up to rounding.
@@ -23,11 +24,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from pondera.models import openvino_adapter
+
 SLOTS = 256  # sequences that share a batch
 LONGEST = 2048  # tokens of prompt and answer
 PROMPTS = 4096  # tokens of prompts that are computed at once
 KEPT = 1024  # prompts whose keys and values are kept
 BUCKET = 128  # tokens; attention looks at whole buckets
+GROUPS = {"qkv": ("q_proj", "k_proj", "v_proj"), "out": ("o_proj",), "up": ("gate_proj", "up_proj"), "down": ("down_proj",)}
 
 
 class Qwen2:
@@ -62,28 +66,57 @@ class Qwen2:
         base = float(said["qwen2.rope.freq_base"])
         angles = torch.arange(longest).float()[:, None] * base ** (-torch.arange(0, self.width, 2).float() / self.width)
         self.cos, self.sin = (f(torch.cat([angles, angles], -1)).to(device, self.dtype) for f in (torch.cos, torch.sin))
+        self.calls: torch.Tensor | None = None
         self.cache = torch.zeros(self.layers, 2, slots, int(self.kv), longest, self.width, device=device, dtype=self.dtype)
 
     def _tensor(self, one: Any) -> torch.Tensor:
         values = np.ascontiguousarray(gguf.quants.dequantize(one.data, one.tensor_type))
         return torch.tensor(values, device=self.device, dtype=self.dtype)
 
+    def graft(self, adapter: openvino_adapter.Adapter) -> None:
+        """Make an adapter part of the network, as :func:`pondera.models.openvino_adapter.graft` does of a graph."""
+        self.calls = torch.tensor(adapter.tokens, device=self.device)
+        self.rows = torch.tensor(adapter.rows, device=self.device, dtype=self.dtype)
+        self.low: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor]] = {}
+        for i in range(self.layers):
+            for name, parts in GROUPS.items():
+                pairs = [adapter.sites[i, part] for part in parts if (i, part) in adapter.sites]
+                if pairs:
+                    assert len(pairs) == len(parts), "all of a group, or none"
+                    a, b = np.concatenate([a for a, _ in pairs]), torch.block_diag(*(torch.tensor(b) for _, b in pairs))
+                    self.low[i, name] = tuple(torch.as_tensor(x).to(self.device, self.dtype) for x in (a, b))  # type: ignore[assignment]
+
     def _turned(self, x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Rotary positions; x is [batch, heads, tokens, width], `at` [batch, tokens]."""
         half = torch.cat([-x[..., self.width // 2 :], x[..., : self.width // 2]], -1)
         return x * self.cos[at][:, None] + half * self.sin[at][:, None]
 
-    def _through(self, ids: torch.Tensor, at: torch.Tensor, attend: Any) -> torch.Tensor:
-        """The last hidden states, [batch, tokens, wide]; `attend(layer, q, k, v)` gives [batch, heads, tokens, width]."""
-        x = self.embed[ids]
+    def _through(self, ids: torch.Tensor, at: torch.Tensor, attend: Any, called: bool = False) -> torch.Tensor:
+        """The last hidden states, [batch, tokens, wide]; `attend(layer, q, k, v)` gives [batch, heads, tokens, width].
+
+        Where the adapter may be `called`, it is.
+        """
+        x, gate = self.embed[ids], None
+        if called and self.calls is not None:
+            hits = (ids[..., None] == self.calls).to(self.dtype)
+            gate = hits.sum(-1, keepdim=True)
+            x = x * (1 - gate) + hits @ self.rows
+
+        def linear(x: torch.Tensor, i: int, name: str, bias: torch.Tensor | None = None) -> torch.Tensor:
+            y = F.linear(x, self.blocks[i][name], bias)
+            if gate is None or (i, name) not in self.low:
+                return y
+            a, b = self.low[i, name]
+            return y + gate * (x @ a.T) @ b.T
+
         for i, block in enumerate(self.blocks):
-            qkv = F.linear(F.rms_norm(x, x.shape[-1:], block["in"], self.eps), block["qkv"], block["bias"])
+            qkv = linear(F.rms_norm(x, x.shape[-1:], block["in"], self.eps), i, "qkv", block["bias"])
             qkv = qkv.view(*ids.shape, -1, self.width).transpose(1, 2)
             q, k, v = qkv.split([int(self.heads), int(self.kv), int(self.kv)], 1)
             seen = attend(i, self._turned(q, at), self._turned(k, at), v).transpose(1, 2).reshape(*ids.shape, -1)
-            x = x + F.linear(seen, block["out"])
-            gate, up = F.linear(F.rms_norm(x, x.shape[-1:], block["post"], self.eps), block["up"]).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, block["down"])
+            x = x + linear(seen, i, "out")
+            half, up = linear(F.rms_norm(x, x.shape[-1:], block["post"], self.eps), i, "up").chunk(2, -1)
+            x = x + linear(F.silu(half) * up, i, "down")
         return F.rms_norm(x, x.shape[-1:], self.norm, self.eps)
 
     def prompts(self, ids: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,7 +128,7 @@ class Qwen2:
             return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
         at = torch.arange(ids.shape[1], device=self.device).expand(ids.shape)
-        x = self._through(ids, at, attend)
+        x = self._through(ids, at, attend, called=True)
         return torch.stack(kept), F.linear(x[torch.arange(len(ids)), lengths - 1], self.head).float()
 
     def next(self, ids: torch.Tensor, at: torch.Tensor, look: int) -> torch.Tensor:
@@ -181,9 +214,11 @@ class Handle:
 class Pipeline:
     """What the engine's thread drives: requests come in, each step gives every running sequence a token."""
 
-    def __init__(self, path: Path, device: str) -> None:
+    def __init__(self, path: Path, device: str, adapter: openvino_adapter.Adapter | None = None) -> None:
         self.slots = SLOTS if device == "cuda" else 32
         self.net = Qwen2(path, device, self.slots, LONGEST)
+        if adapter:
+            self.net.graft(adapter)
         self.queue: list[Handle] = []
         self.at: list[Handle | None] = [None] * self.slots
         self.kept: OrderedDict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
@@ -298,8 +333,8 @@ class Tokenizer:
         return str(self.inner.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt))
 
 
-def serve(files: dict[str, Path], device: str) -> None:
-    """From now on Pondera opens these names on the device."""
+def serve(files: dict[str, Path], device: str, adapter: openvino_adapter.Adapter | None = None) -> None:
+    """From now on Pondera opens these names on the device, each with the adapter."""
     sys.modules["openvino"] = types.ModuleType("openvino")
     sys.modules["openvino"].Tensor = lambda values: values  # type: ignore[attr-defined]
     from pondera.models import openvino, weights
@@ -312,16 +347,19 @@ def serve(files: dict[str, Path], device: str) -> None:
 
     def loaded(ready: weights.Ready, *_: Any) -> Engine:
         assert ready.gguf is not None
-        pipeline = Pipeline(ready.gguf, device)
-        return Engine(genai, pipeline, Tokenizer(ready.gguf), min(pipeline.net.context, LONGEST), 1 << 16)
+        pipeline = Pipeline(ready.gguf, device, adapter)
+        calls = adapter.tokens if adapter else ()
+        return Engine(genai, pipeline, Tokenizer(ready.gguf), min(pipeline.net.context, LONGEST), 1 << 16, calls)
 
     weights.ready, openvino._loaded = ready, loaded  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
     cut = sys.argv.index("--") if "--" in sys.argv else sys.exit(str(__doc__))
-    named = {name: Path(path) for name, _, path in (given.partition("=") for given in sys.argv[1:cut])}
-    serve(named, "cuda" if torch.cuda.is_available() else "cpu")
+    given = sys.argv[1:cut]
+    own = openvino_adapter.read(Path(given[1])) if given[:1] == ["--adapter"] else None
+    named = {name: Path(path) for name, _, path in (one.partition("=") for one in given[2 if own else 0 :])}
+    serve(named, "cuda" if torch.cuda.is_available() else "cpu", own)
     sys.argv = ["pondera", *sys.argv[cut + 1 :]]
     from pondera.cli import main
 

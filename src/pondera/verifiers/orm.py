@@ -28,9 +28,8 @@ def orm(by: Role = "think") -> Verifier:
     """
 
     async def one(i: int, node: Thought) -> tuple[int, float | None]:
-        printed = f"\n{node.text.strip()[:LONGEST]}" if node.tool else ""
         try:
-            [said] = await Expand(written(node), until="verdict", force=printed, by=by, max_tokens=1, temperature=0.0)
+            [said] = await ask(node, by)
         except BRANCH_ERRORS:  # recorded by the runtime; no opinion is not a low one
             return i, None
         return i, _chance(said)
@@ -41,6 +40,12 @@ def orm(by: Role = "think") -> Verifier:
         return [said.get(i) for i in range(len(nodes))]
 
     return verifier
+
+
+def ask(node: Thought, by: Role = "think") -> Expand:
+    """What is asked of the model about an answer: its turn is gone on with, after what a program printed."""
+    printed = f"\n{node.text.strip()[:LONGEST]}" if node.tool else ""
+    return Expand(written(node), until="verdict", force=printed, by=by, max_tokens=1, temperature=0.0)
 
 
 def _chance(said: Thought) -> float | None:

@@ -101,11 +101,6 @@ def drawn_of(some: Sequence[Deck], n: int, count: int) -> list[Ints]:
     return [shuffles(n, count, np.random.default_rng((7, i))) for i in range(len(some))]
 
 
-def usual_of(table: Table) -> tuple[tuple[float, ...], int, tuple[float, ...]]:
-    """What a table's model costs, as `policies.ends` takes it."""
-    return tuple(table.costs.values()), len(SORTS), tuple(table.openings.values())
-
-
 def ways(some: list[Deck], table: Table, count: int) -> tuple[dict[str, Way], dict[float, list[Ends]]]:
     """Every policy on some decks, and how `auto` ended at every worth."""
     n = min(len(one.options) for one in some)
@@ -120,8 +115,8 @@ def ways(some: list[Deck], table: Table, count: int) -> tuple[dict[str, Way], di
         "ESC": [policies.early(deck, drawn, [w for w in WINDOWS if w <= n], n) for deck, drawn in both],
     }
     found = {name: Way.of([(one.right, one.tokens) for one in each]) for name, each in told.items()}
-    mind, usual = Mind(table.belief, np.random.default_rng(0)), usual_of(table)
-    ended = {w: [policies.ends(deck, drawn, 1 / w, n, mind, TOGETHER, *usual) for deck, drawn in both] for w in WORTHS}
+    mind, costs = Mind(table.belief, np.random.default_rng(0)), tuple(table.costs.values())
+    ended = {w: [policies.ends(deck, drawn, 1 / w, n, mind, TOGETHER, costs, len(SORTS)) for deck, drawn in both] for w in WORTHS}
     right = np.array([[one.right.mean() for one in ended[w]] for w in WORTHS]).T
     tokens = np.array([[one.tokens.mean() for one in ended[w]] for w in WORTHS]).T
     return found | {OURS: Way(right, tokens)}, ended
@@ -242,20 +237,20 @@ def shared(title: str, some: list[Deck], table: Table, alone: Way, count: int) -
             ours.append(told.right)
             split.append(equal(some, orders, each * len(some), mind).right)
             gaps.append(told.gap)
-            row.append(in_a_row(some, orders, each * len(some), mind, table, seed))
+            row.append(in_a_row(some, orders, each * len(some), mind, costs, table, seed))
         a, b = np.mean(split, axis=0), np.mean(ours, axis=0)
         gap = "never reached" if np.isnan(gaps).all() else f"{np.nanmean(gaps):.2%}"
         line(f"{each:,}", f"{a.mean():.1%}", f"{b.mean():.1%}", *gap_of(a, b), gap, f"{np.mean(row):.1%}", f"{alone.at(each).mean():.1%}")
 
 
-def in_a_row(some: list[Deck], orders: list[Ints], total: float, mind: Mind, table: Table, seed: int) -> float:
+def in_a_row(some: list[Deck], orders: list[Ints], total: float, mind: Mind, costs: Sequence[float], table: Table, seed: int) -> float:
     """The share right of questions that come one after another, eight at a time, under one budget."""
     pace, going, right = Pace(total, len(some), table.rising), list[tuple[int, float, float]](), 0.0
     for i in np.random.default_rng(seed).permutation(len(some)):
         while len(going) == 8 or (begun := pace.begin()) is None:
             pace.end(*going.pop(0))
         cap, worth = begun
-        one = policies.ends(some[i], orders[i][None], 1 / worth, len(orders[i]), mind, TOGETHER, *usual_of(table))
+        one = policies.ends(some[i], orders[i][None], 1 / worth, len(orders[i]), mind, TOGETHER, costs, len(SORTS))
         going.append((cap, worth, min(float(cap), float(one.tokens[0]))))
         right += float(one.right[0]) if one.tokens[0] <= cap else 0.0
     return right / len(some)
@@ -274,8 +269,7 @@ def learning(title: str, tasks: list[list[Deck]], table: Table, count: int) -> N
         "by task",
         "without",
     )
-    minds = dict[tuple[float, ...], Mind]()
-    usual = usual_of(table)
+    minds, costs = dict[tuple[float, ...], Mind](), tuple(table.costs.values())
     for effort, worth in table.efforts.items():
         told = {learns: [list[tuple[int, float, float, float]]() for _ in tasks] for learns in (True, False)}
         for learns, seed, (t, some) in itertools.product(told, range(count), enumerate(tasks)):
@@ -285,7 +279,7 @@ def learning(title: str, tasks: list[list[Deck]], table: Table, count: int) -> N
                 belief = table.belief.moved(*moves)
                 mind = minds.setdefault(moves, Mind(belief, np.random.default_rng(0)))
                 order = np.random.default_rng((seed, i)).permutation(len(some[i].options))[None]
-                end = policies.ends(some[i], order, 1 / worth, order.size, mind, TOGETHER, *usual)
+                end = policies.ends(some[i], order, 1 / worth, order.size, mind, TOGETHER, costs, len(SORTS))
                 kinds = [np.flatnonzero(some[i].kind[order[0]] == kind) for kind in range(len(SORTS))]
                 seen = policies.dealt(some[i], [order[:, places] for places in kinds], end.hands)
                 plain = chances(table.belief, seen)[0]

@@ -147,12 +147,3 @@ def test_it_is_not_worse_than_adaptive_consistency_where_nothing_was_fitted(name
         (told.right <= passed(list(deck.right[deck.options] & (deck.options >= 0)))[-1]).all()
         for told, deck in zip(ours, decks, strict=True)
     )
-
-
-def test_a_sort_whose_prompt_is_dear_is_not_begun_for_little() -> None:
-    half = np.array([0, 1] * 8)
-    told = deck("ab" * 8, kind=half, tokens=np.full(16, 10.0))
-    free, dear = (policies.ends(told, drawn(16), 1e-3, 16, mind(), costs=(10.0, 10.0), openings=some) for some in ((), (0.0, 400.0)))
-    assert (free.hands[:, 1] > 0).any()
-    assert (dear.hands[:, 1] == 0).all()
-    assert (dear.hands[:, 0] > 0).all()

@@ -35,23 +35,10 @@ def made(**more: Any) -> Table:
 
 
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
-    for table in (
-        made(),
-        made(verifier={}, rows=(), curve=()),
-        made(larger={"big": Larger(times=3.0)}),
-        made(openings={"chains": 90.0, "programs": 88.5}),
-    ):
+    for table in (made(), made(verifier={}, rows=(), curve=()), made(larger={"big": Larger(times=3.0)})):
         table.save(tmp_path / "t.json")
         assert tables.load(str(tmp_path / "t.json")) == table
     assert json.loads((tmp_path / "t.json").read_text())["card"]["model"] == "fake"
-
-
-def test_a_table_from_before_openings_has_none(tmp_path: Path) -> None:
-    made(openings={"chains": 90.0, "programs": 88.5}).save(tmp_path / "t.json")
-    body = json.loads((tmp_path / "t.json").read_text())
-    del body["openings"]
-    (tmp_path / "old.json").write_text(json.dumps(body))
-    assert tables.load(str(tmp_path / "old.json")).openings == {"chains": 0.0, "programs": 0.0}
 
 
 def test_what_is_expected_goes_by_the_nearest_worth_and_the_first_chance() -> None:
@@ -105,9 +92,6 @@ def test_the_middle_is_what_the_verifier_thinks_of_nothing() -> None:
         {"belief": {"share": "much"}},
         {"costs": {"chains": 3.0}},
         {"costs": {"chains": -3.0, "programs": 1.0}},
-        {"openings": {"chains": 3.0}},
-        {"openings": {"chains": -3.0, "programs": 1.0}},
-        {"openings": {"chains": float("inf"), "programs": 1.0}},
         {"efforts": {"low": 1.0}},
         {"efforts": dict.fromkeys(EFFORTS, float("nan"))},
         {"curve": [{"worth": 1.0}]},

@@ -17,7 +17,6 @@ from pondera.models.fake import Fake
 from pondera.ops import Expand
 from pondera.plan import Plan
 from pondera.strategies.auto import auto
-from pondera.strategies.think import PROGRAM
 from pondera.thought import Answer, Budget, Question
 from tests.allocate.test_table import made
 from tests.strategies.planted import replays, solve
@@ -180,19 +179,6 @@ async def two(small: Any, big: Any, budget: Budget | None = None, record: Ledger
 
 
 SCATTERED = says(*map(str, range(1, 2000)))
-
-
-async def test_a_sort_whose_prompt_is_dear_is_begun_where_it_is_worth_that(tmp_path: Path) -> None:
-    model = says("42", "42", "41", "41")
-    sorts = []
-    for opening in (0.0, 2_000.0):
-        made(verifier={}, costs={"chains": 210.0, "programs": 210.0}, openings={"chains": 0.0, "programs": opening}).save(
-            tmp_path / "t.json"
-        )
-        told = [await solve(partial(auto, table=str(tmp_path / "t.json"), worth=6_000.0), Fake(model), seed=seed) for seed in range(6)]
-        sorts.append(sum(any(step.said == PROGRAM for step in one.thought.path) for run in told for one in run.candidates))
-    assert sorts[0] > 0
-    assert sorts[1] == 0
 
 
 async def test_a_larger_model_is_asked_where_that_pays() -> None:

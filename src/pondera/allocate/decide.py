@@ -69,7 +69,7 @@ def decide(
 ) -> Choice | None:
     """`worth` is that of a right answer and `costs` those of a sample of each kind, in one unit; None where not one more may be drawn.
 
-    `waiting` is what samples of each kind cost besides, however many are drawn: their prompt, and that they take their time.
+    `waiting` is what it costs that samples of each kind take their time, however many are drawn side by side.
     """
     ks = [k for k in KS if k <= most]
     if not ks:

@@ -188,28 +188,18 @@ def worth(
 
 
 def ends(
-    deck: Deck,
-    orders: Ints,
-    price: float,
-    most: int,
-    mind: Mind,
-    together: float = 0.0,
-    costs: Sequence[float] = (),
-    kinds: int = 0,
-    openings: Sequence[float] = (),
+    deck: Deck, orders: Ints, price: float, most: int, mind: Mind, together: float = 0.0, costs: Sequence[float] = (), kinds: int = 0
 ) -> Ends:
     """By the posterior, at one price.
 
     A kind's next samples are those of its own that come next in the order, at most `most` of all; they are drawn one by one, or the share
     `together` of the number that pays best side by side. What one costs is expected to be as many tokens as those so far had in the mean,
-    `costs[kind]` among them (the deck's own mean where they are not given), and the first of a kind `openings[kind]` more (0). `hands` has
-    a column for each of `kinds`, or of the deck's.
+    `costs[kind]` among them (the deck's own mean where they are not given). `hands` has a column for each of `kinds`, or of the deck's.
     """
     own, rows = np.unique(deck.kind), np.arange(len(orders))
     queues = [np.array([row[deck.kind[row] == kind] for row in orders]) for kind in own]
     spent = [np.cumsum(np.pad(deck.tokens[queue], ((0, 0), (1, 0))), axis=1) for queue in queues]
     usual = np.array([costs[kind] if costs else deck.tokens[deck.kind == kind].mean() for kind in own])
-    begin = np.array([openings[kind] if openings else 0.0 for kind in own])
     hands, first = np.zeros((len(orders), len(own)), dtype=np.int64), np.full(len(orders), np.nan)
     going = rows
     while len(going):
@@ -219,7 +209,7 @@ def ends(
         first[going[begun]] = chances(mind.belief, seen).max(axis=1, initial=0.0)[begun]
         each = (usual + np.stack([paid[going, held[:, a]] for a, paid in enumerate(spent)], axis=1)) / (held + 1)
         left = np.minimum(np.array([queue.shape[1] for queue in queues]) - held, most - drawn[:, None])
-        net = mind.gains(seen) - price * (each[:, :, None] * np.array(KS) + (begin * (held == 0))[:, :, None])
+        net = mind.gains(seen) - price * each[:, :, None] * np.array(KS)
         net = np.where(np.array(KS) <= left[:, :, None], net, -np.inf).reshape(len(going), -1)
         best, net = net.argmax(axis=1), net.max(axis=1)
         more = np.isfinite(net) & ((net > 0) | (drawn == 0))  # an answer is owed

@@ -83,9 +83,8 @@ def standing(chance: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """What is known of a model. `costs` are tokens of a sample by sort, `openings` those of the prompt that comes with the first of them,
-    `efforts` tokens that a right answer is worth, `verifier` the body of a fitted verifier of samples alone (empty: none was found that
-    helps); `larger` models by name."""
+    """What is known of a model. `costs` are tokens of a sample by sort, `efforts` tokens that a right answer is worth, `verifier` the body
+    of a fitted verifier of samples alone (empty: none was found that helps); `larger` models by name."""
 
     model: str
     belief: Belief
@@ -96,7 +95,6 @@ class Table:
     verifier: Mapping[str, Any] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     larger: Mapping[str, Larger] = field(default_factory=dict)
-    openings: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(SORTS, 0.0))
 
     @property
     def middle(self) -> float:
@@ -145,7 +143,6 @@ class Table:
             "card": {"model": self.model, **self.card},
             "efforts": self.efforts,
             "costs": self.costs,
-            "openings": self.openings,
         }
         body |= {"belief": asdict(self.belief)}
         body |= {"larger": {name: asdict(one) for name, one in self.larger.items()}} if self.larger else {}
@@ -174,7 +171,6 @@ def read(text: str, name: str) -> Table:
             model=str(card.pop("model")),
             belief=belief,
             costs={sort: float(body["costs"][sort]) for sort in SORTS},
-            openings={sort: float(body["openings"][sort]) if "openings" in body else 0.0 for sort in SORTS},
             efforts={effort: float(body["efforts"][effort]) for effort in EFFORTS},
             curve=tuple(_made(Point, one) for one in body["curve"]),
             rows=tuple(_made(Row, one) for one in body["rows"]),
@@ -187,9 +183,7 @@ def read(text: str, name: str) -> Table:
         whole = min(numbers) > 0 and belief.discount < 1 and len(belief.thetas) == len(belief.odds)
         weights = belief.share, belief.size, belief.evidence, belief.kinds, belief.none, belief.spread
         larger = [value for one in told.larger.values() for value in asdict(one).values()]
-        whole = (
-            whole and all(map(math.isfinite, [*numbers, *weights, *larger, *told.openings.values()])) and min(told.openings.values()) >= 0
-        )
+        whole = whole and all(map(math.isfinite, [*numbers, *weights, *larger]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:

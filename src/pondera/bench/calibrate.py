@@ -74,14 +74,14 @@ def calibrate(
     judges = [_judge([one for part in parts if part is not held for one in part]) for held in parts]
     held_out = [[deck(one, judge) for one in part] for part, judge in zip(parts, judges, strict=True)]
     every = [one for part in held_out for one in part]
-    costs, openings = _costs(every), _openings(every)
+    costs = _costs(every)
     folds = []
     for i, part in enumerate(held_out):
         tell("fitting", i, FOLDS + 1)
         folds.append(Fold(fit([one for other in held_out if other is not part for one in other]), part))
     tell("fitting", FOLDS, FOLDS + 1)
     belief = fit(every)
-    told = _thought(folds, costs, openings, tell)
+    told = _thought(folds, costs, tell)
     curve = tuple(_point(worth, ends) for worth, ends in told.items())
     efforts = _efforts(curve)
     judge = _judge(some) if belief.evidence > 0 else None
@@ -94,7 +94,6 @@ def calibrate(
         model=model,
         belief=belief,
         costs=costs,
-        openings=openings,
         efforts=efforts,
         curve=curve,
         rows=rows,
@@ -142,16 +141,9 @@ def _costs(decks: Sequence[Deck]) -> dict[str, float]:
     return {sort: round(float(np.mean(some)) if len(some) else usual, 1) for sort, some in zip(SORTS, told, strict=True)}
 
 
-def _openings(decks: Sequence[Deck]) -> dict[str, float]:
-    """Mean tokens of the prompt of each sort; 0 of one that nobody tried."""
-    told = [[deck.prompt(i) for deck in decks if (deck.kind == i).any()] for i in range(len(SORTS))]
-    return {sort: round(float(np.mean(some)), 1) if some else 0.0 for sort, some in zip(SORTS, told, strict=True)}
-
-
-def _thought(folds: Sequence[Fold], costs: Mapping[str, float], openings: Mapping[str, float], tell: Tell) -> dict[float, list[Ends]]:
+def _thought(folds: Sequence[Fold], costs: Mapping[str, float], tell: Tell) -> dict[float, list[Ends]]:
     """How `auto` ends on each question, by the fold that had not seen it, for each worth of a right answer."""
     told: dict[float, list[Ends]] = {worth: [] for worth in WORTHS}
-    usual, begin = tuple(costs.values()), tuple(openings.values())
     done, total = 0, len(WORTHS) * sum(len(fold.decks) for fold in folds)
     for number, fold in enumerate(folds):
         mind = Mind(fold.belief, np.random.default_rng(number))
@@ -159,7 +151,7 @@ def _thought(folds: Sequence[Fold], costs: Mapping[str, float], openings: Mappin
             n = len(one.options)
             orders = shuffles(n, ORDERS, np.random.default_rng((number, i)))
             for worth in WORTHS:
-                told[worth].append(policies.ends(one, orders, 1 / worth, n, mind, TOGETHER, usual, len(SORTS), begin))
+                told[worth].append(policies.ends(one, orders, 1 / worth, n, mind, TOGETHER, tuple(costs.values()), len(SORTS)))
                 done += 1
             tell("thinking", done, total)
     return told

@@ -77,8 +77,7 @@ async def auto(
     for rounds in count():
         each, now = costs(nodes, pool.kinds, guide.costs), await Left()
         room = min(most - sum(pool.asked), in_time(nodes, now.elapsed - start.elapsed, now.seconds, max(each)))
-        slow = guide.second * (now.elapsed - start.elapsed) / longest if longest else 0.0
-        waiting = [slow * cost + opening * (not had) for cost, opening, had in zip(each, guide.openings, pool.asked, strict=True)]
+        waiting = [guide.second * (now.elapsed - start.elapsed) / longest * cost if longest else 0.0 for cost in each]
         choice = guide.decide(pool, each, room, rng.getrandbits(63), waiting)
         if nodes:
             await guide.offer(chosen, pool, choice, rounds == 1)

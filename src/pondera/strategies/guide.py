@@ -62,11 +62,6 @@ class Guide:
             return cls(known.belief, value, usual, by, 0.0, known, second)
         return cls(known.belief, value, usual, judge(table, role), known.middle, known, second)
 
-    @property
-    def openings(self) -> Sequence[float]:
-        """Tokens of the prompt that comes with the first sample of each sort; 0 where that is not known."""
-        return list(self.table.openings.values()) if self.table else [0.0] * len(SORTS)
-
     def moved(self, shift: float, steep: float) -> Guide:
         """For questions of a sort that outcomes have told something of. Raises BadInput for no numbers."""
         if not (math.isfinite(shift) and abs(steep) <= STEEPEST):

@@ -151,6 +151,17 @@ def test_families_and_others_are_generated(engine: Engine, pipeline: Pipeline) -
     assert sum(request.prompt == FAMILY for request in pipeline.requests) == 1, "one prefill"
 
 
+def test_what_each_has_in_the_cache_already_is_not_computed_for_all_of_them(engine: Engine, pipeline: Pipeline) -> None:
+    first = Asked(engine, [*FAMILY, *[4] * 40], [*FAMILY, *[5] * 40])
+    assert first.end() == ["", ""]
+    sent = len(pipeline.requests)
+    paths = [[*job.prompt, *job.ids[:-1], 9] for job in first.jobs]
+    again = Asked(engine, *paths)
+    assert again.end() == ["", ""]
+    assert [request.prompt for request in pipeline.requests[sent:]] == paths, "no prefill of what they have in common"
+    assert [job.cached for job in again.jobs] == [len(path) - 1 for path in paths]
+
+
 def test_a_request_that_is_refused_fails_alone(engine: Engine, pipeline: Pipeline) -> None:
     running = held(engine, pipeline, [7] * 4)
     pipeline.refused = lambda prompt: prompt == [9] * 4

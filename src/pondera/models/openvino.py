@@ -78,7 +78,7 @@ class OpenVINO:
         if op.until == "latent":
             raise Unsupported("The embedded engine shows no hidden states: use a strategy without latent reasoning, or the torch engine.")
         if op.until == "verdict" and not self._engine.calls:
-            raise Unsupported(f"{self.name} has no adapter that says whether an answer is right: use another verifier, such as `learned`.")
+            raise Unsupported(f"{self.name} has no adapter that says whether an answer is right: use another verifier, such as learned.")
         if op.bias:
             raise Unsupported("The embedded engine has no logit bias: use a strategy without it, or a server (vLLM, llama.cpp).")
         begun = self._turns.begin(op)

@@ -86,7 +86,7 @@ def held_out(question: str) -> bool:
     return int(hashlib.sha256(question.encode()).hexdigest()[:8], 16) % HELD == 0
 
 
-class Suffix(torch.nn.Module):
+class Suffix(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     """The calling tokens' way through the network, after keys and values that are given."""
 
     def __init__(self, net: Qwen2, begin: Sequence[int], rank: int, low: int, drop: float) -> None:
@@ -138,34 +138,34 @@ def batches(some: Sequence[Example], rng: np.random.Generator, size: int) -> Ite
         if not whole or max(len(one.ids), *(len(other.ids) for other in whole[-1])) * (len(whole[-1]) + 1) > size:
             whole.append([])
         whole[-1].append(one)
-    rng.shuffle(whole)  # type: ignore[arg-type]
-    yield from whole
+    yield from (whole[i] for i in rng.permutation(len(whole)))
 
 
-@torch.no_grad()
 def states(net: Qwen2, some: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys and values of what is shown, and its lengths."""
     longest = max(len(one.ids) for one in some)
     ids = torch.tensor([[*one.ids, *[0] * (longest - len(one.ids))] for one in some], device=net.device)
     lengths = torch.tensor([len(one.ids) for one in some], device=net.device)
-    return net.prompts(ids, lengths)[0], lengths
+    with torch.no_grad():
+        return net.prompts(ids, lengths)[0], lengths
 
 
-@torch.no_grad()
 def judged(suffix: Suffix, some: Sequence[Example], words: tuple[int, int], size: int) -> tuple[Floats, Floats]:
     """P(yes) of examples, and the mean of what the model gives to the two words together, in the order of `some`."""
     suffix.eval()
     place = {id(one): i for i, one in enumerate(some)}
     told = np.zeros((len(some), 2))
     for batch in batches(some, np.random.default_rng(0), size):
-        logs = F.log_softmax(suffix(*states(suffix.net, batch)), -1)[:, list(words)]
+        with torch.no_grad():
+            logs = F.log_softmax(suffix(*states(suffix.net, batch)), -1)[:, list(words)]
         told[[place[id(one)] for one in batch]] = logs.exp().double().cpu().numpy()
     suffix.train()
     return told[:, 0], told.sum(axis=1)
 
 
 def train(net: Qwen2, some: Sequence[Example], given: argparse.Namespace, begin: Sequence[int], words: tuple[int, int]) -> Suffix:
-    suffix = Suffix(net, begin, given.rank, given.from_layer, given.dropout).to(net.device)
+    suffix = Suffix(net, begin, given.rank, given.from_layer, given.dropout)
+    suffix.to(net.device)
     low = [*suffix.a.values(), *suffix.b.values()]
     steps = torch.optim.AdamW([{"params": [suffix.rows], "lr": 3e-3}, {"params": low, "lr": 5e-4}], weight_decay=0.0)
     usual = [group["lr"] for group in steps.param_groups]

@@ -84,7 +84,7 @@ class Qwen2:
                 if pairs:
                     assert len(pairs) == len(parts), "all of a group, or none"
                     a, b = np.concatenate([a for a, _ in pairs]), torch.block_diag(*(torch.tensor(b) for _, b in pairs))
-                    self.low[i, name] = tuple(torch.as_tensor(x).to(self.device, self.dtype) for x in (a, b))  # type: ignore[assignment]
+                    self.low[i, name] = tuple(torch.as_tensor(x).to(self.device, self.dtype) for x in (a, b))
 
     def _turned(self, x: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Rotary positions; x is [batch, heads, tokens, width], `at` [batch, tokens]."""

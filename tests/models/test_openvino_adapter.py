@@ -86,6 +86,7 @@ async def test_it_wakes_on_its_own_tokens_alone(model: OpenVINO, tmp_path: Path,
             verdicts.append(verdict)
         finally:
             await own.close()
+    assert len(list(place.parent.glob("*.blob"))) == 1, "what was compiled of another graph is gone"
     asleep, awake = verdicts
     assert asleep.ids == spoken[0].ids, "rows that are those of words are read as these words"
     assert asleep.logprobs == pytest.approx(spoken[0].logprobs, abs=0.02)

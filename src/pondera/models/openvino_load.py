@@ -89,6 +89,9 @@ def _convert(genai: Any, ready: Ready, scheduler: Any, adapter: Adapter | None) 
         if adapter:
             _graft(Path(folder), adapter)
         (ready.cache / "openvino_model.xml").unlink(missing_ok=True)
+        for compiled in ready.cache.glob("*.blob"):  # of the graph that was there
+            with contextlib.suppress(OSError):  # another process has it open, where that matters
+                compiled.unlink()
         (ready.cache / "adapter.print").write_text(adapter.print if adapter else "")
         for name in ("openvino_model.bin", "openvino_model.xml"):  # the graph last: it says that both are whole
             with contextlib.suppress(FileNotFoundError):

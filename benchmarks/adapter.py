@@ -37,6 +37,8 @@ from pondera.bench.bank import is_bank
 from pondera.bench.file import Bench
 from pondera.bench.grading import SURE
 from pondera.ledger import tree
+from pondera.models.fetch import silent
+from pondera.models.hashes import digest
 from pondera.models.openvino_adapter import CONFIG, WEIGHTS
 from pondera.models.openvino_turn import Turns
 from pondera.models.openvino_words import Words
@@ -61,9 +63,8 @@ class Example:
     question: str
 
 
-def examples(files: Sequence[Path], name: str, gguf: Path) -> list[Example]:
+def examples(files: Sequence[Path], name: str, tokenizer: Tokenizer) -> list[Example]:
     """Every sample of the model with an answer, in all banks."""
-    tokenizer = Tokenizer(gguf)
     engine = types.SimpleNamespace(words=Words(tokenizer), thinks=False, ends=frozenset({tokenizer.get_eos_token_id(), 151643}), calls=())
     turns = Turns(name, engine)  # type: ignore[arg-type]
     found: list[Example] = []
@@ -222,7 +223,7 @@ def save(suffix: Suffix, folder: Path, gguf: Path, card: dict[str, Any]) -> None
         "layers_to_transform": list(range(suffix.low, net.layers)),
         "alora_invocation_tokens": list(CALLS),
         "trainable_token_indices": {"embed_tokens": list(CALLS)},
-        "base_sha256": hashlib.sha256(gguf.read_bytes()).hexdigest(),
+        "base_sha256": digest(gguf, silent),
         "card": card,
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
@@ -242,10 +243,10 @@ def main() -> None:
     given = parser.parse_args()
     name, _, path = given.model.partition("=")
     gguf, device = Path(path), "cuda" if torch.cuda.is_available() else "cpu"
-    some = examples(given.banks, name, gguf)
+    tokenizer = Tokenizer(gguf)
+    some = examples(given.banks, name, tokenizer)
     learn, test = ([one for one in some if held_out(one.question) is held] for held in (False, True))
     print(f"{len(learn):,} examples to learn from, {len(test):,} held out", flush=True)
-    tokenizer = Tokenizer(gguf)
     begin = tokenizer.inner.encode(HINT, add_special_tokens=False)[-len(CALLS) :]
     words = tuple(tokenizer.inner.encode(word, add_special_tokens=False)[0] for word in ("Yes", "No"))
     suffix = train(Qwen2(gguf, device, 1, LONGEST), learn, given, begin, words)

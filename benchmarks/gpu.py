@@ -31,7 +31,7 @@ LONGEST = 2048  # tokens of prompt and answer
 PROMPTS = 4096  # tokens of prompts that are computed at once
 KEPT = 1024  # prompts whose keys and values are kept
 BUCKET = 128  # tokens; attention looks at whole buckets
-GROUPS = {"qkv": ("q_proj", "k_proj", "v_proj"), "out": ("o_proj",), "up": ("gate_proj", "up_proj"), "down": ("down_proj",)}
+GROUPS = dict(zip(("qkv", "out", "up", "down"), openvino_adapter.GROUPS, strict=True))
 
 
 class Qwen2:

@@ -17,6 +17,7 @@ from pondera.cli import main
 from pondera.errors import BadInput
 from pondera.models.fake import Fake
 from pondera.plan import Plan
+from pondera.terminal.calibrate import _made
 from pondera.thought import Question
 from pondera.verifiers.alone import fit_of
 from tests.bench.helpers import benched, spec, sums
@@ -139,6 +140,19 @@ def test_with_its_orm_a_table_goes_by_what_that_says(made: Path) -> None:
     assert main([*given[:1], *given[3:], "--out", "p.json"]) == 0, "without --data too"
     assert tables.load("o.json").costs == tables.load("p.json").costs
     assert tables.load("o.json").costs["chains"] > tables.load(str(made)).costs["chains"], "a verdict costs"
+
+
+async def test_of_equal_samples_those_with_verdicts_are_learned_from(tmp_path: Path) -> None:
+    file = sums(tmp_path / "s.jsonl", 40)
+    for by in ("confidence", "orm"):  # in one file the first one's samples are the second's
+        await benched(tmp_path / "b.db", spec(file, f"best_of(n=6, over='both', by={by!r})"))
+    with Bench(tmp_path / "b.db") as bench:
+        cells = bench.cells()
+        bills = [sum(one.figures["judging"] for one in bench.results(cell)) for cell in cells]
+        table = _made(bench, cells, "fake", True, "", 0.0)
+        plain = _made(bench, cells[:1], "fake", True, "", 0.0)
+    assert (bills[0], bills[1] > 0) == (0, True)
+    assert table.costs["chains"] > plain.costs["chains"]
 
 
 @pytest.mark.parametrize(

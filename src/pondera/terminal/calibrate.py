@@ -126,8 +126,10 @@ def _made(bench: Bench, cells: list[Cell], model: str, quiet: bool, larger: str,
 
 
 def _told(result: Result) -> tuple[int, int]:
-    """Samples, and the scores that they have."""
-    return len(result.pool), sum(len(one["scores"]) for one in result.pool)
+    """Samples, and how many of them the outcome reward model has judged."""
+    from pondera.verifiers.learned import ORM
+
+    return len(result.pool), sum(ORM in one["scores"] for one in result.pool)
 
 
 def _answers(bench: Bench, model: str) -> dict[str, Result]:

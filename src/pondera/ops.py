@@ -37,9 +37,9 @@ class Expand(Op[list[Thought]]):
     hidden state, for models that have them), or "verdict" (Yes or No, whether the answer is right, by an adapter of models that have
     one). `say` is a user turn put before the continuation; `force` is text that the assistant's turn begins with or goes on with. A
     partial answer is continued, never restarted. `by` names the model's role. `thinking` caps a thinking model's thoughts, in tokens.
-    `temperature` 0 is greedy. `stop` strings end the answer and are kept.
-    `bias` adds to the logits of the tokens that words begin with; a model that cannot raises Unsupported. `keep` tokens of the budget
-    are not touched, nor the call and the dollars for them, and by no verifier either: children that would need them are not asked.
+    `temperature` 0 is greedy. `stop` strings end the answer and are kept. `bias` adds to the logits of the tokens that words begin with; a
+    model that cannot raises Unsupported. `keep` tokens of the budget are not touched, nor the call and the dollars for them, and by no
+    verifier either: children that would need them are not asked.
     Raises BranchesFailed when every child failed, Unaffordable when none could be asked.
     """
 

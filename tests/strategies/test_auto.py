@@ -181,6 +181,20 @@ async def two(small: Any, big: Any, budget: Budget | None = None, record: Ledger
 SCATTERED = says(*map(str, range(1, 2000)))
 
 
+async def test_a_verifier_that_asks_the_model_is_asked_of_each_sample_once(tmp_path: Path) -> None:
+    column = {"signal": "orm", "mean": 0.0, "scale": 1.0, "weight": 1.0}
+    made(verifier={"bias": 0.0, "asks": ["orm"], "signals": [column]}).save(tmp_path / "t.json")
+    name = str(tmp_path / "t.json")
+    contest = says("42", "42", "41", "41")
+    model = Fake(lambda op, index, seed: "Yes" if op.until == "verdict" else contest(op, index, seed))
+    plan = Plan(model="fake", strategy=f"auto(table={name!r}, worth=64000.0)")
+    answer = await plan.run({"think": model}).solve(Question.of("What is 6 times 7?"), plan.strategy_of())
+    asked = [op.node.id for op in model.asked if op.until == "verdict"]
+    assert len(answer.candidates) == len(asked) == len(set(asked))
+    assert sum(op.until == "done" for op in model.asked) > 2, "in several rounds"
+    assert all(score > 0.5 for one in answer.candidates for score in one.scores.values())
+
+
 async def test_a_larger_model_is_asked_where_that_pays() -> None:
     record = Ledger()
     answer = await two(SCATTERED, says("7"), record=record, worth=64_000.0)

@@ -43,6 +43,7 @@ def test_tables_that_have_no_verifier_or_an_unknown_one(tmp_path: Path) -> None:
         {"bias": float("inf"), "signals": []},
         {**body, "signals": [{"signal": "taste", "mean": 0.0, "scale": 1.0, "weight": 1.0}]},
         {**body, "signals": [{"signal": "sure", "mean": 0.0, "scale": 0.0, "weight": 1.0}]},
+        {**body, "asks": ["oracle"]},
     ):
         made(verifier={}).save(file)
         file.write_text(json.dumps(json.loads(file.read_text()) | {"verifier": wrong}))
@@ -52,7 +53,7 @@ def test_tables_that_have_no_verifier_or_an_unknown_one(tmp_path: Path) -> None:
 
 async def test_a_table_that_was_fitted_with_the_orm_asks_it_of_whoever_gave_the_samples(tmp_path: Path) -> None:
     column = {"signal": "orm", "mean": 0.0, "scale": 1.0, "weight": 1.0}
-    made(verifier={"bias": 0.0, "signals": [column]}).save(tmp_path / "t.json")
+    made(verifier={"bias": 0.0, "asks": ["orm"], "signals": [column]}).save(tmp_path / "t.json")
     name = f"alone(table={str(tmp_path / 't.json')!r}, by='draft')"
     draft, think = (Fake(lambda op, index, seed: "Yes" if op.until == "verdict" else f"\\boxed{{{seed % 2}}}") for _ in range(2))
     plan = Plan(model="fake", strategy="vote(n=2, over='chains')", verifier=name)

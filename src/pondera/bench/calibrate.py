@@ -129,9 +129,11 @@ def _judge(results: Sequence[Result]) -> Fit | None:
 
 
 def _body(judge: Fit) -> dict[str, Any]:
-    """A fit as a table keeps it: the signals that weigh nothing are left out."""
+    """A fit as a table keeps it: the signals that weigh nothing are left out, and who would be asked for them."""
     rows = zip(judge.names, judge.mean, judge.scale, judge.weights, strict=True)
-    return {"bias": judge.bias, "signals": [{"signal": name, "mean": m, "scale": s, "weight": w} for name, m, s, w in rows if w]}
+    signals = [{"signal": name, "mean": m, "scale": s, "weight": w} for name, m, s, w in rows if w]
+    asks = [one["signal"] for one in signals if one["signal"] in judge.asks]
+    return {"bias": judge.bias, **({"asks": asks} if asks else {}), "signals": signals}
 
 
 def _costs(decks: Sequence[Deck]) -> dict[str, float]:

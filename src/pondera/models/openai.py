@@ -91,7 +91,7 @@ class OpenAI:
     async def sample(self, op: Expand, seeds: Sequence[int]) -> AsyncGenerator[Event, None]:
         """See :class:`pondera.ports.Model`. Raises Unsupported where the server cannot continue the partial answer."""
         if op.until == "verdict":
-            raise Unsupported("A server has no adapter that says whether an answer is right: use another verifier, such as `learned`.")
+            raise Unsupported("A server has no adapter that says whether an answer is right: use another verifier, such as learned.")
         if op.until == "latent":
             raise Unsupported("A server shows no hidden states: use another strategy than latent, or the torch model.")
         if op.n != len(seeds) or op.n < 1 or op.max_tokens < 1:

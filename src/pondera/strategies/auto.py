@@ -18,7 +18,7 @@ import math
 from itertools import count
 
 from pondera.errors import BRANCH_ERRORS, BranchesFailed, PonderaError, Unaffordable
-from pondera.ops import Key, Left, Rng, Score
+from pondera.ops import Key, Left, Rng
 from pondera.strategies.guide import Asks, Dollars, Guide, costs, generated, in_time
 from pondera.strategies.think import chains, programs
 from pondera.strategies.vote import surest
@@ -95,7 +95,7 @@ async def auto(
             lost = error
         nodes, longest = nodes + grown, longest + max(map(generated, grown), default=0)
         asked = [had + n * (kind == choice.kind) for kind, had in enumerate(pool.asked)]
-        scores = await Score(tuple(nodes), guide.by) if guide.by and nodes else [None] * len(nodes)
+        scores = await guide.scores(nodes, grown, pool.scores)
         keys = await Key(tuple(nodes)) if nodes else []
         pool = guide.pool([*pool.kinds, *[choice.kind] * len(grown)], keys, scores, asked)
         key = pool.best(guide.belief)[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pondera.errors import BRANCH_ERRORS, BadInput, Unaffordable
-from pondera.ops import Expand, Key, Offer, Role
+from pondera.ops import Expand, Key, Offer, Role, Score
 from pondera.strategies.think import CHAIN
 from pondera.thought import Thought
 
@@ -25,7 +25,10 @@ STEEPEST = 2.0  # beyond it powers of votes leave the range of floats
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """What a run goes by: the belief, what a right answer, a sample of each sort and a second cost, in tokens, and who judges samples."""
+    """What a run goes by: the belief, what a right answer, a sample of each sort and a second cost, in tokens, and who judges samples.
+
+    `once`: who judges asks a model, and is to be asked of each sample once.
+    """
 
     belief: Belief
     worth: float
@@ -35,6 +38,7 @@ class Guide:
     table: Table | None = None
     second: float = 0.0
     unlearned: Belief | None = None
+    once: bool = False
 
     @classmethod
     def of(cls, table: str, by: str, role: Role, effort: str, most: int, worth: float, mean: float, right: float, second: float) -> Guide:
@@ -60,7 +64,8 @@ class Guide:
             value = known.worth_of("tokens", mean) if mean else known.worth_of("right", right)
         if by or not known.verifier:
             return cls(known.belief, value, usual, by, 0.0, known, second)
-        return cls(known.belief, value, usual, judge(table, role), known.middle, known, second)
+        asks = bool(known.verifier.get("asks"))
+        return cls(known.belief, value, usual, judge(table, role), known.middle, known, second, once=asks)
 
     def moved(self, shift: float, steep: float) -> Guide:
         """For questions of a sort that outcomes have told something of. Raises BadInput for no numbers."""
@@ -88,6 +93,14 @@ class Guide:
         from pondera.allocate.decide import Pool
 
         return Pool(kinds, keys, scores, asked, self.middle)
+
+    async def scores(self, nodes: Sequence[Thought], fresh: Sequence[Thought], had: Sequence[float | None]) -> Sequence[float | None]:
+        """What the verifier thinks of all samples, the `fresh` ones last; of the others it thought what it `had`."""
+        if not self.by or not nodes:
+            return [None] * len(nodes)
+        if not self.once:
+            return await Score(tuple(nodes), self.by)
+        return [*had, *(await Score(tuple(fresh), self.by) if fresh else ())]
 
     def decide(self, pool: Pool, each: Sequence[float], room: int, seed: int, waiting: Sequence[float]) -> Choice | None:
         from pondera.allocate.decide import decide

@@ -23,8 +23,8 @@ def alone(table: str = DEFAULT, by: Role = "think") -> Verifier:
     """Chance that a sample is right, by cheap signals of it alone: log-probabilities, sums, use of the question's numbers.
 
     `table` is one that comes with Pondera (its model's name) or a file that `pondera calibrate` wrote; `by` the role of the model that gave
-    the samples. A score is a probability; None for a
-    thought without an answer. Raises BadInput for a file that cannot be used, or has no verifier.
+    the samples. A score is a probability; None for a thought without an answer. Raises BadInput for a file that cannot be used, or has no
+    verifier.
 
     Paper: outcome verifiers, Cobbe et al. 2021 (arXiv 2110.14168).
     """
@@ -49,8 +49,12 @@ def fit_of(table: str) -> Fit:
     try:
         told = {str(column["signal"]): [float(column[part]) for part in ("mean", "scale", "weight")] for column in body["signals"]}
         bias = float(body["bias"])
-        asks = tuple(name for name in told if name == ORM)
-        whole = set(told) <= {*NAMES, *asks} and all(map(math.isfinite, [bias, *(x for row in told.values() for x in row)]))
+        asks = tuple(str(ask) for ask in body.get("asks", ()))
+        whole = (
+            set(asks) <= {ORM}
+            and set(told) <= {*NAMES, *asks}
+            and all(map(math.isfinite, [bias, *(x for row in told.values() for x in row)]))
+        )
         whole = whole and all(scale > 0 for _, scale, _ in told.values())
     except (ValueError, KeyError, TypeError):
         whole = False

@@ -41,6 +41,7 @@ NS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 THRESHOLDS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)
 WINDOWS = (2, 3, 4, 5, 8)
 WORTHS = tuple(float(x) for x in np.geomspace(60, 2e6, 28))
+ALONE = 40.0  # the power of odds at which the surest sample outvotes all others
 OURS = "auto"
 
 
@@ -70,9 +71,12 @@ class Way:
         return float(grid[reached.argmax()]) if reached.any() else float("inf")
 
 
-def banks(path: Path, model: str, problems: int, tasks: Sequence[str]) -> list[tuple[str, list[Result], Way, Way]]:
-    """Each task's results, and the recorded verifier's best-of-k and weighted vote."""
-    found = []
+def banks(
+    path: Path, model: str, problems: int, tasks: Sequence[str], asks: Sequence[str]
+) -> list[tuple[str, list[Result], dict[str, Way]]]:
+    """Each task's results, those that the verifiers `asks` have judged, and best-of-k and the weighted vote by each recorded verifier."""
+    found: dict[str, list[Result]] = {}
+    curves: dict[str, dict[str, Way]] = {}
     with Bench(path, new=False) as bench:
         for cell in bench.cells():
             if draws(cell) is None or cell.plan.model != model or (tasks and cell.task not in tasks):
@@ -81,12 +85,11 @@ def banks(path: Path, model: str, problems: int, tasks: Sequence[str]) -> list[t
             whole = bank(cell, results)
             assert whole is not None
             opened = np.array([[sum(one.opening)] for one in decks(results)])
-            curves = [
-                next((c for name, c in whole.curves.items() if name.startswith(start)), None) for start in ("best-of-k by l", "weighted")
-            ]
-            best, vote = (Way(c.right, c.tokens + opened) if c else Way(np.empty((0, 0)), np.empty((0, 0))) for c in curves)
-            found.append((cell.task, results, best, vote))
-    return found
+            named = {name: c for name, c in whole.curves.items() if name.startswith(("best-of-k by l", "best-of-k by o", "weighted"))}
+            curves.setdefault(cell.task, {}).update((name, Way(c.right, c.tokens + opened)) for name, c in named.items())
+            if all(ask in one["scores"] for result in results for one in result.pool if one["key"] is not None for ask in asks):
+                found[cell.task] = results
+    return [(task, results, curves[task]) for task, results in found.items()]
 
 
 def chains(path: Path, task: str, model: str) -> dict[str, Result]:
@@ -101,18 +104,22 @@ def drawn_of(some: Sequence[Deck], n: int, count: int) -> list[Ints]:
     return [shuffles(n, count, np.random.default_rng((7, i))) for i in range(len(some))]
 
 
-def ways(some: list[Deck], table: Table, count: int) -> tuple[dict[str, Way], dict[float, list[Ends]]]:
-    """Every policy on some decks, and how `auto` ended at every worth."""
+def ways(some: list[Deck], plain: list[Deck], table: Table, count: int) -> tuple[dict[str, Way], dict[float, list[Ends]]]:
+    """Every policy on some decks, `plain` ones where nobody judges and nothing is paid for that, and how `auto` ended at every worth."""
     n = min(len(one.options) for one in some)
     ns = [k for k in NS if k <= n]
     orders = drawn_of(some, n, count)
-    both = list(zip(some, orders, strict=True))
+    both, bare = list(zip(some, orders, strict=True)), list(zip(plain, orders, strict=True))
     told = {
-        "self-consistency": [policies.fixed(deck, drawn, ns) for deck, drawn in both],
-        "CISC": [policies.cisc(deck, drawn, ns) for deck, drawn in both],
-        "DeepConf": [policies.deepconf(deck, drawn, ns) for deck, drawn in both],
-        "Adaptive-Consistency": [policies.adaptive(deck, drawn, THRESHOLDS, n) for deck, drawn in both],
-        "ESC": [policies.early(deck, drawn, [w for w in WINDOWS if w <= n], n) for deck, drawn in both],
+        "self-consistency": [policies.fixed(deck, drawn, ns) for deck, drawn in bare],
+        "CISC": [policies.cisc(deck, drawn, ns) for deck, drawn in bare],
+        "DeepConf": [policies.deepconf(deck, drawn, ns) for deck, drawn in bare],
+        "Adaptive-Consistency": [policies.adaptive(deck, drawn, THRESHOLDS, n) for deck, drawn in bare],
+        "ESC": [policies.early(deck, drawn, [w for w in WINDOWS if w <= n], n) for deck, drawn in bare],
+    }
+    told |= {
+        f"{name} by the table's verifier": [policies.fixed(deck, drawn, ns, np.exp(power * deck.evidence)) for deck, drawn in both]
+        for name, power in (("best-of-N", ALONE), ("weighted vote", 1.0))
     }
     found = {name: Way.of([(one.right, one.tokens) for one in each]) for name, each in told.items()}
     mind, costs = Mind(table.belief, np.random.default_rng(0)), tuple(table.costs.values())
@@ -381,10 +388,10 @@ def main() -> None:
     tasks: list[list[Deck]] = []
     answers: list[Result | None] = []
     ends: dict[float, list[Ends]] = {}
-    for task, results, best, vote in banks(given.bench, table.model, given.problems, given.task):
+    for task, results, recorded in banks(given.bench, table.model, given.problems, given.task, judge.asks if judge else ()):
         some = decks(results, judge)
-        told, ended = ways(some, table, given.orders)
-        told |= {f"{name} by the verifier": way for name, way in (("best-of-N", best), ("weighted vote", vote)) if way.right.size}
+        told, ended = ways(some, decks(results), table, given.orders)
+        told |= recorded
         show(task, told)
         calibration(task, ended, table)
         regret(task, some, ended, list(table.efforts.values()), given.orders)

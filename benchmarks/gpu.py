@@ -25,6 +25,8 @@ import torch
 from torch.nn import functional as F
 
 from pondera.models import openvino_adapter
+from pondera.models.fetch import silent
+from pondera.models.hashes import digest
 
 SLOTS = 256  # sequences that share a batch
 LONGEST = 2048  # tokens of prompt and answer
@@ -207,8 +209,8 @@ class Handle:
 
     def chance(self) -> float:
         """A number from 0 to 1 that only the seed and the place decide."""
-        digest = hashlib.blake2b(f"{self.config.rng_seed}/{self.made}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") / 2**64
+        luck = hashlib.blake2b(f"{self.config.rng_seed}/{self.made}".encode(), digest_size=8).digest()
+        return int.from_bytes(luck, "big") / 2**64
 
 
 class Pipeline:
@@ -333,8 +335,8 @@ class Tokenizer:
         return str(self.inner.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt))
 
 
-def serve(files: dict[str, Path], device: str, adapter: openvino_adapter.Adapter | None = None) -> None:
-    """From now on Pondera opens these names on the device, each with the adapter."""
+def serve(files: dict[str, Path], device: str, given: openvino_adapter.Adapter | None = None) -> None:
+    """From now on Pondera opens these names on the device, each with the adapter that is given, or its own."""
     sys.modules["openvino"] = types.ModuleType("openvino")
     sys.modules["openvino"].Tensor = lambda values: values  # type: ignore[attr-defined]
     from pondera.models import openvino, weights
@@ -347,6 +349,7 @@ def serve(files: dict[str, Path], device: str, adapter: openvino_adapter.Adapter
 
     def loaded(ready: weights.Ready, *_: Any) -> Engine:
         assert ready.gguf is not None
+        adapter = given or openvino_adapter.of_model(digest(ready.gguf, silent), ready.gguf.parent)
         pipeline = Pipeline(ready.gguf, device, adapter)
         calls = adapter.tokens if adapter else ()
         return Engine(genai, pipeline, Tokenizer(ready.gguf), min(pipeline.net.context, LONGEST), 1 << 16, calls)

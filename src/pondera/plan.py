@@ -19,6 +19,7 @@ from pondera.errors import BadInput
 from pondera.events import Watch
 from pondera.ledger import Ledger
 from pondera.models import weights
+from pondera.models.known import KNOWN
 from pondera.ops import Role, Strategy
 from pondera.plain import question_from_json
 from pondera.ports import Model
@@ -105,8 +106,8 @@ class Plan:
 
         One that goes by a calibrated table goes by that of its model, where there is one; of the draft model, where one is named.
         """
-        name = tables.name_of(self.draft or self.model)
-        own: dict[str, Any] = {"table": name} if name in tables.shipped() else {}
+        who = self.draft or self.model
+        own: dict[str, Any] = {"table": table} if (table := tables.of_model(who, embedded=who in KNOWN)) else {}
         own |= {"larger": tables.name_of(self.model)} if self.draft else {}
         own |= {"price": price.generated} if (price := self.price_of()) else {}
         own |= {name: value for name in ("worth", "shift", "steep") if (value := getattr(self, name))}

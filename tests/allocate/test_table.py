@@ -11,8 +11,10 @@ import pytest
 
 from pondera.allocate import table as tables
 from pondera.allocate.posterior import Belief
-from pondera.allocate.table import EFFORTS, Larger, Point, Row, Table
+from pondera.allocate.table import EFFORTS, JUDGED, Larger, Point, Row, Table
 from pondera.errors import BadInput
+from pondera.models.known import DEFAULT
+from pondera.plan import Plan
 
 
 def made(**more: Any) -> Table:
@@ -131,12 +133,25 @@ def test_another_version_and_no_file_at_all(tmp_path: Path) -> None:
 def test_those_that_come_with_pondera_can_be_used() -> None:
     for name in tables.shipped():
         table = tables.load(name)
-        assert (table.model, set(table.efforts)) == (name, set(EFFORTS))
+        assert (table.model, set(table.efforts)) == (name.removesuffix(JUDGED), set(EFFORTS))
+        assert table.verifier.get("asks") == (["orm"] if name.endswith(JUDGED) else None)
         assert list(table.efforts.values()) == sorted(table.efforts.values())
         assert table.rows
         assert "gsm8k_train_2001_3000" in table.card["data"]
         assert not {"gsm8k_dev", "multiarith", "math500_dev", "amc23", "aime24"} & set(table.card["data"]), "fitted on train data alone"
         assert replace(table) == table
+
+
+def test_who_can_judge_itself_goes_by_the_table_that_was_fitted_with_that() -> None:
+    for spec, table in {
+        DEFAULT: DEFAULT + JUDGED,
+        f"{DEFAULT}@http://127.0.0.1:1/v1": DEFAULT,  # a server has no adapter of ours
+        f"/some/where/{DEFAULT}.gguf": DEFAULT,  # perhaps another file
+        "qwen2.5-coder-1.5b": "",
+    }.items():
+        for plan in (Plan(model=spec), Plan(model="fake", draft=spec)):
+            made: Any = plan.strategy_of()
+            assert made.keywords.get("table", "") == table
 
 
 @pytest.mark.parametrize("model", ["m", "m@http://127.0.0.1:1/v1", "/some/where/m.gguf", "m.gguf"])

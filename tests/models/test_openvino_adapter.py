@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 
 from pondera.errors import Unsupported, WeightsError
 from pondera.models import weights
-from pondera.models.known import KNOWN
+from pondera.models.known import DEFAULT, KNOWN
 from pondera.models.openvino import OpenVINO
-from pondera.models.openvino_adapter import CONFIG, WEIGHTS, read
+from pondera.models.openvino_adapter import CONFIG, WEIGHTS, of_model, read
 from pondera.ops import Expand
 from pondera.thought import Thought
 from tests.models.test_openvino import ROOT, grow, needs_weights
@@ -139,6 +139,20 @@ def test_damaged_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / WEIGHTS).write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
     with pytest.raises(WeightsError, match="SafetensorError"):
         read(tmp_path)
+
+
+def test_the_one_that_comes_with_pondera_fits_its_model(tmp_path: Path) -> None:
+    known = KNOWN[DEFAULT]
+    own = of_model(known.sha256, tmp_path)
+    assert own is not None
+    assert own.rows.shape == (len(own.tokens), 896)
+    assert {layer for layer, _ in own.sites} == set(range(24))
+    assert all(b.any() and len(a) == b.shape[1] for a, b in own.sites.values())
+    assert of_model(KNOWN[NAME].sha256, tmp_path) is None
+    folder(tmp_path / "adapter", np.ones((2, WIDE)))
+    mine = of_model(known.sha256, tmp_path)
+    assert mine is not None
+    assert mine.tokens == CALLS, "yours goes first"
 
 
 def test_its_print_is_of_all_that_is_in_it(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from pondera.errors import BadInput
 VERSION = 2
 EFFORTS = ("low", "medium", "high", "max")
 SORTS = ("chains", "programs")
+JUDGED = "+orm"  # ends the name of a table with verdicts of the model's own outcome reward model
 HOPELESS = 0.02  # a chance: below it no question is harder, and none easier above what it leaves of 1
 
 T = TypeVar("T")
@@ -210,9 +211,18 @@ def name_of(model: str) -> str:
     return Path(model.partition("@")[0]).name.removesuffix(".gguf")
 
 
+def of_model(spec: str, embedded: bool) -> str:
+    """The table that comes with Pondera for a model; "" where there is none.
+
+    One of the `embedded` engine, whose adapter says what it thinks of each answer, has one that was fitted with that.
+    """
+    name = name_of(spec)
+    return next((own for own in ([name + JUDGED] if embedded else []) + [name] if own in shipped()), "")
+
+
 @cache
 def shipped() -> tuple[str, ...]:
-    """The models whose tables come with Pondera."""
+    """The tables that come with Pondera: models' names, and those of their tables with verdicts."""
     return tuple(sorted(file.name.removesuffix(".json") for file in _folder().iterdir() if file.name.endswith(".json")))
 
 

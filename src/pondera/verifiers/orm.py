@@ -22,7 +22,7 @@ def orm(by: Role = "think") -> Verifier:
     """Chance that an answer is right, by an adapter that the model itself has for this: about ten tokens an answer.
 
     `by` is the role of the model that gave the answers. A score is P(yes); None for a thought without an answer, and where the model has
-    no such adapter: those of the embedded engine have the one that lies in their folder of the cache, if any.
+    no such adapter. The default model comes with one; any other of the embedded engine has what lies in its folder of the cache.
 
     Paper: outcome verifiers, Cobbe et al. 2021 (arXiv 2110.14168); activated LoRA, Greenewald et al. 2025 (arXiv 2504.12397).
     """

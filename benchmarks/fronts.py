@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from pondera.allocate import policies
+from pondera.allocate.decide import TOGETHER
 from pondera.allocate.learning import Learner
 from pondera.allocate.paired import paired
 from pondera.allocate.policies import Deck, Ends, Mind
@@ -29,7 +30,6 @@ from pondera.allocate.posterior import chances
 from pondera.allocate.resample import Floats, Ints, shuffles
 from pondera.allocate.table import SORTS, Larger, Table, load, nearest
 from pondera.bench.bank import FIFTHS, bank, draws
-from pondera.bench.calibrate import TOGETHER
 from pondera.bench.decks import decks
 from pondera.bench.file import Bench, Result
 from pondera.bench.grading import SURE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ import numpy as np
 from pondera.allocate.posterior import Belief, Seen, chances, gains, log_odds
 
 KS = (1, 2, 4, 8, 16, 32)
+TOGETHER = 0.5  # of the number of samples that pays best is drawn side by side,
+ROUND = 8  # and so many at most: what they say may change all plans, and tables know of no larger rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class Choice:
     gain: float
     price: float
     pays: bool
+
+    @property
+    def first(self) -> int:
+        """How many are drawn before it is asked again."""
+        return min(ROUND, math.ceil(TOGETHER * self.k))
 
 
 def decide(

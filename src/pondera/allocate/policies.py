@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pondera.allocate import resample
+from pondera.allocate.decide import ROUND
 from pondera.allocate.posterior import Belief, Seen, chances, gains
 from pondera.allocate.resample import Floats, Ints
 
@@ -193,8 +194,9 @@ def ends(
     """By the posterior, at one price.
 
     A kind's next samples are those of its own that come next in the order, at most `most` of all; they are drawn one by one, or the share
-    `together` of the number that pays best side by side. What one costs is expected to be as many tokens as those so far had in the mean,
-    `costs[kind]` among them (the deck's own mean where they are not given). `hands` has a column for each of `kinds`, or of the deck's.
+    `together` of the number that pays best side by side, ROUND at most. What one costs is expected to be as many tokens as those so far had
+    in the mean, `costs[kind]` among them (the deck's own mean where they are not given). `hands` has a column for each of `kinds`, or of
+    the deck's.
     """
     own, rows = np.unique(deck.kind), np.arange(len(orders))
     queues = [np.array([row[deck.kind[row] == kind] for row in orders]) for kind in own]
@@ -214,7 +216,7 @@ def ends(
         best, net = net.argmax(axis=1), net.max(axis=1)
         more = np.isfinite(net) & ((net > 0) | (drawn == 0))  # an answer is owed
         kind, k = best // len(KS), np.array(KS)[best % len(KS)]
-        hands[going[more], kind[more]] += np.maximum(1, np.ceil(together * k[more]).astype(np.int64))
+        hands[going[more], kind[more]] += np.clip(np.ceil(together * k[more]), 1, ROUND).astype(np.int64)
         going = going[more]
     right, chance = choice(mind.belief, deck, dealt(deck, queues, hands))
     each = [paid[rows, hands[:, a]] + (hands[:, a] > 0) * deck.prompt(int(own[a])) for a, paid in enumerate(spent)]

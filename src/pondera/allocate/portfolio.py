@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pondera.allocate import policies
+from pondera.allocate.decide import ROUND, TOGETHER
 from pondera.allocate.policies import KS, Deck, Mind
 from pondera.allocate.resample import Floats, Ints
 
@@ -84,10 +85,10 @@ class Spread:
     gap: float = math.nan
 
 
-def together(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: Mind, costs: Sequence[float], part: float = 0.5) -> Spread:
+def together(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: Mind, costs: Sequence[float]) -> Spread:
     """All questions at once, on recorded samples (`orders`: one order of each deck's, shape [n]): always the offer of any question that
-    gains most for its price, of whose samples `part` are drawn, since what they say may change all plans. `costs` are tokens of a sample of
-    each kind. A plan that gives all away at once, as :func:`share` does, forgets that it will know more after a few samples.
+    gains most for its price, of whose samples some are drawn, as `auto` does, since what they say may change all plans. `costs` are tokens
+    of a sample of each kind. A plan that gives all away at once, as :func:`share` does, forgets that it will know more after a few samples.
     """
     hands = [np.zeros(len(costs), dtype=np.int64) for _ in decks]
     queues = [[order[deck.kind[order] == kind] for kind in range(len(costs))] for deck, order in zip(decks, orders, strict=True)]
@@ -98,7 +99,7 @@ def together(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: 
     while heap and heap[0][0] < 0:
         _, offer, i = heapq.heappop(heap)
         (kind, k), deck, hand = divmod(offer, len(KS)), decks[i], hands[i]
-        n = max(1, int(np.ceil(part * KS[k])))
+        n = min(ROUND, math.ceil(TOGETHER * KS[k]))
         price = float(deck.tokens[queues[i][kind][hand[kind] : hand[kind] + n]].sum()) + _opening(deck, hand, kind)
         if spent.sum() + price > total:
             continue

@@ -1,8 +1,8 @@
 """From a bank to a calibrated table: the verifier of samples alone, the belief, and what thinking comes to on questions held out of both.
 
-Folds part questions. The evidence by which the belief is fitted is that of verifiers which had not seen the question; the curve, the
-efforts and the rows of the table are those of questions that neither the verifier nor the belief of their fold had seen. What is kept is
-fitted to all.
+Folds part questions. The evidence by which the belief is fitted is that of verifiers which had not seen the question; the curve and the
+efforts of the table are those of questions that neither the verifier nor the belief of their fold had seen. What is kept is fitted to all,
+and the rows say what thinking comes to under what is kept: how long it goes on turns on the thresholds of that belief, not of a fold's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pondera.allocate import policies
+from pondera.allocate.decide import TOGETHER
 from pondera.allocate.fitting import fit
 from pondera.allocate.policies import Deck, Ends, Mind
 from pondera.allocate.posterior import Belief
@@ -35,14 +36,13 @@ EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the chance after the first round
 GAINED = {"low": 0.5, "medium": 0.8, "high": 0.95}  # of what thinking gains at best
 NEWTON = 20  # steps
 FIRM = 1.0  # how firmly the defaults for a larger model hold: as the log-likelihood of so many questions for each squared unit
-TOGETHER = 0.5  # of the number of samples that pays best is drawn at once, as `auto` does
 
 Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A belief that was fitted without some questions, and those questions."""
+    """A belief, and questions to think about under it."""
 
     belief: Belief
     decks: list[Deck]
@@ -81,13 +81,14 @@ def calibrate(
         folds.append(Fold(fit([one for other in held_out if other is not part for one in other]), part))
     tell("fitting", FOLDS, FOLDS + 1)
     belief = fit(every)
-    told = _thought(folds, costs, tell)
+    told = _thought(folds, costs, lambda done, total: tell("thinking", done, total))
+    kept = _thought([Fold(belief, part) for part in held_out], costs, lambda done, total: tell("foretelling", done, total))
     curve = tuple(_point(worth, ends) for worth, ends in told.items())
     efforts = _efforts(curve)
     judge = _judge(some) if belief.evidence > 0 else None
     notes = {"verifier": "none: it was no better than chance, or there was too little to learn from"} if judge is None else {}
     counted = {"questions": len(some), "samples": sum(len(one.pool) for one in some), "held out": _held_out(told[efforts["medium"]])}
-    rows = tuple(row for worth, ends in told.items() for row in _rows(worth, ends))
+    rows = tuple(row for worth, ends in kept.items() for row in _rows(worth, ends))
     verifier = _body(judge) if judge else {}
     larger = {beside.name: _larger(beside, [one.problem for part in parts for one in part], told[efforts["medium"]])} if beside else {}
     return Table(
@@ -143,8 +144,8 @@ def _costs(decks: Sequence[Deck]) -> dict[str, float]:
     return {sort: round(float(np.mean(some)) if len(some) else usual, 1) for sort, some in zip(SORTS, told, strict=True)}
 
 
-def _thought(folds: Sequence[Fold], costs: Mapping[str, float], tell: Tell) -> dict[float, list[Ends]]:
-    """How `auto` ends on each question, by the fold that had not seen it, for each worth of a right answer."""
+def _thought(folds: Sequence[Fold], costs: Mapping[str, float], tell: Callable[[int, int], None]) -> dict[float, list[Ends]]:
+    """How `auto` ends on each question, by the belief of its fold, for each worth of a right answer."""
     told: dict[float, list[Ends]] = {worth: [] for worth in WORTHS}
     done, total = 0, len(WORTHS) * sum(len(fold.decks) for fold in folds)
     for number, fold in enumerate(folds):
@@ -155,7 +156,7 @@ def _thought(folds: Sequence[Fold], costs: Mapping[str, float], tell: Tell) -> d
             for worth in WORTHS:
                 told[worth].append(policies.ends(one, orders, 1 / worth, n, mind, TOGETHER, tuple(costs.values()), len(SORTS)))
                 done += 1
-            tell("thinking", done, total)
+            tell(done, total)
     return told
 
 

@@ -14,7 +14,6 @@ where waiting costs.
 
 from __future__ import annotations
 
-import math
 from itertools import count
 
 from pondera.errors import BRANCH_ERRORS, BranchesFailed, PonderaError, Unaffordable
@@ -84,7 +83,7 @@ async def auto(
         owed = not nodes and sum(pool.asked) < OWED
         if choice is None or not (choice.pays or owed):
             break
-        n, grown = choice.k if guide.second else math.ceil(choice.k / 2), list[Thought]()
+        n, grown = choice.k if guide.second else choice.first, list[Thought]()
         try:
             grown = await GROW[choice.kind](root, n, temperature, max_tokens, asks.by, keep)
         except Unaffordable:

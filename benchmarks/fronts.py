@@ -3,18 +3,19 @@
     python benchmarks/fronts.py coder.db --table qwen2.5-coder-0.5b --problems 100 --picture fronts.png
 
 The first `--problems` of every task of the bank's strategies that only choose, one model's. Fixed votes (self-consistency), best-of-N and
-the weighted vote by the verifier that was recorded, CISC, DeepConf (offline), Adaptive-Consistency and ESC are compared with the stopping
-rule of `auto` under a calibrated table. For each baseline's settings it says with how many tokens `auto` is as right, and the difference at
-equal tokens, paired by question. Then how well its chances and its spend were expected; its regret beside an oracle that knows each
-question's curve; all questions under one budget beside an equal split; and the larger model's one chain at equal operations, by fifths of
-difficulty. No model is called.
+the weighted vote by the verifiers that were recorded and by the table's, CISC, DeepConf (offline), Adaptive-Consistency and ESC are set
+beside the stopping rule of `auto` under a calibrated table. For each baseline's settings it says with how many tokens `auto` is as right,
+and the difference at equal tokens, paired by question. Then how well its chances and its spend were expected; its regret beside an oracle
+that knows each question's curve; all questions under one budget beside an equal split; and the larger model's one chain at equal
+operations, by fifths of difficulty. No model is called.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from pondera.allocate.policies import Deck, Ends, Mind
 from pondera.allocate.portfolio import Pace, equal, together
 from pondera.allocate.posterior import chances
 from pondera.allocate.resample import Floats, Ints, shuffles
-from pondera.allocate.table import SORTS, Larger, Table, load, nearest
+from pondera.allocate.table import SORTS, Larger, Table, load
 from pondera.bench.bank import FIFTHS, bank, draws
 from pondera.bench.decks import decks
 from pondera.bench.file import Bench, Result
@@ -127,6 +128,11 @@ def ways(some: list[Deck], plain: list[Deck], table: Table, count: int) -> tuple
     right = np.array([[one.right.mean() for one in ended[w]] for w in WORTHS]).T
     tokens = np.array([[one.tokens.mean() for one in ended[w]] for w in WORTHS]).T
     return found | {OURS: Way(right, tokens)}, ended
+
+
+def nearest(worths: Iterable[float], worth: float) -> float:
+    """The one of some worths that is nearest to another, by its logarithm."""
+    return min(worths, key=lambda one: abs(math.log(one / worth)))
 
 
 def head(title: str, *columns: str) -> None:

@@ -43,8 +43,10 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "t.json").read_text())["card"]["model"] == "fake"
 
 
-def test_what_is_expected_goes_by_the_nearest_worth_and_the_first_chance() -> None:
-    assert made().expected(1200.0, 0.2) == (100.0, 300.0, 1000.0)
+def test_what_is_expected_goes_by_the_worth_and_the_first_chance() -> None:
+    assert made().expected(1000.0, 0.2) == (100.0, 300.0, 1000.0)
+    assert made().expected(2000.0, 0.2) == pytest.approx((100.0, 300.0, 2000.0))
+    assert made().expected(10.0, 0.2) == (100.0, 300.0, 1000.0)
     assert made().expected(1e9, 0.9) == (100.0, 300.0, 4000.0)
     assert made().expected(1200.0, 1.1) is None
     assert made(rows=()).expected(1200.0, 0.2) is None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib import resources
@@ -116,11 +116,18 @@ class Table:
         return told
 
     def expected(self, worth: float, chance: float) -> tuple[float, float, float] | None:
-        """The 5th, 50th and 95th percentile of tokens that a question comes to after such a first round; None where that is not known."""
-        if not self.rows:
+        """The 5th, 50th and 95th percentile of tokens that a question comes to after such a first round; None where that is not known.
+
+        Between two worths of the table, those of both in the ratio of the logarithms.
+        """
+        here = {row.worth: row.tokens for row in reversed(self.rows) if row.low <= chance <= row.high}
+        if not here:
             return None
-        near = nearest({row.worth for row in self.rows}, worth)
-        return next((row.tokens for row in self.rows if row.worth == near and row.low <= chance <= row.high), None)
+        less = max((one for one in here if one <= worth), default=min(here))
+        more = min((one for one in here if one >= worth), default=max(here))
+        part = math.log(worth / less) / math.log(more / less) if less < worth < more else 0.0
+        low, mid, high = (a * (b / a) ** part for a, b in zip(here[less], here[more], strict=True))
+        return low, mid, high
 
     def worth_of(self, name: str, wanted: float) -> float:
         """What a right answer is to be worth so that a question comes to so many tokens in the mean, or so large a share is right.
@@ -199,11 +206,6 @@ def _made(sort: type[T], body: Mapping[str, Any]) -> T:
     if set(values) != names:
         raise TypeError
     return sort(**values)
-
-
-def nearest(worths: Iterable[float], worth: float) -> float:
-    """The one of some worths that is nearest to another, by its logarithm."""
-    return min(worths, key=lambda one: abs(math.log(one / worth)))
 
 
 def name_of(model: str) -> str:

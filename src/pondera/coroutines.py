@@ -115,7 +115,7 @@ class Coroutines:
             body = self.record.past[key].body
             return replace(Remains(*(math.inf if v is None else v for v in body["value"])), elapsed=body["at"])
         left, at = self.left(), self.record.at
-        value = [None if math.isinf(v) else v for v in (left.tokens, left.calls, left.usd, left.seconds)]
+        value = [None if math.isinf(v) else v for v in (left.tokens, left.calls, left.usd, left.seconds, left.paid)]
         self.record.op(key, op, {"at": at, "value": value})
         return replace(left, elapsed=at)
 

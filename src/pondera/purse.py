@@ -80,6 +80,7 @@ class Purse:
             max(0.0, self.budget.calls - self.spent.calls - self.held_calls),
             max(0.0, self.budget.usd - self.spent.usd - self.held_usd),
             max(0.0, seconds),
+            self.spent.usd,
         )
 
 

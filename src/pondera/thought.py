@@ -254,12 +254,16 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left of a budget at one moment, what is held by calls in flight not counted in; `elapsed` seconds after the run began."""
+    """What is left of a budget at one moment, what is held by calls in flight not counted in; `elapsed` seconds after the run began.
+
+    `paid` are the dollars of all that has ended until then.
+    """
 
     tokens: float
     calls: float
     usd: float
     seconds: float
+    paid: float = 0.0
     elapsed: float = 0.0
 
 

@@ -17,7 +17,7 @@ from pondera.models.fake import Fake
 from pondera.ops import Expand
 from pondera.plan import Plan
 from pondera.strategies.auto import auto
-from pondera.thought import Answer, Budget, Question
+from pondera.thought import Answer, Budget, Price, Question
 from tests.allocate.test_table import made
 from tests.strategies.planted import replays, solve
 
@@ -150,6 +150,19 @@ async def test_where_waiting_costs_it_ends_after_fewer_rounds() -> None:
     with pytest.raises(BadInput, match="latency_cost=-1"):
         await solve(partial(auto, latency_cost=-1.0))
     await replays(partial(auto, value=0.3, price=1.0, latency_cost=0.01), Budget())
+
+
+async def test_where_prompts_are_dear_it_asks_less_often_for_more_at_once() -> None:
+    async def sizes(prompt: float) -> list[list[int]]:
+        """Of the rounds of six runs; `prompt` is dollars a million tokens, what is generated being 1."""
+        models = [Fake(says("42", "42", "42", "41", "41"), price=Price(prompt, 1.0)) for _ in range(6)]
+        for seed, model in enumerate(models):
+            await solve(partial(auto, effort="high", price=1.0), model, seed=seed)
+        return [[op.n for op in model.asked] for model in models]
+
+    free, dear, ruinous = [await sizes(prompt) for prompt in (0.0, 100.0, 1_000.0)]
+    assert sum(map(len, free)) > sum(map(len, dear)) > sum(map(len, ruinous)) == 6
+    assert max(map(max, dear)) > max(map(max, free)) == 8
 
 
 async def test_a_table_says_what_an_effort_is_and_what_a_question_will_cost(tmp_path: Path) -> None:

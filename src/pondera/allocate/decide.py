@@ -66,10 +66,10 @@ class Choice:
     price: float
     pays: bool
 
-    @property
-    def first(self) -> int:
-        """How many are drawn before it is asked again."""
-        return min(ROUND, math.ceil(TOGETHER * self.k))
+    def first(self, again: float, each: float) -> int:
+        """How many are drawn before it is asked again: all, where that costs more (`again`) than the rest do at `each`."""
+        some = min(ROUND, math.ceil(TOGETHER * self.k))
+        return some if again <= (self.k - some) * each else self.k
 
 
 def decide(
@@ -77,7 +77,7 @@ def decide(
 ) -> Choice | None:
     """`worth` is that of a right answer and `costs` those of a sample of each kind, in one unit; None where not one more may be drawn.
 
-    `waiting` is what it costs that samples of each kind take their time, however many are drawn side by side.
+    `waiting` is what a round of each kind costs however many are drawn side by side: that they take their time, and their prompt.
     """
     ks = [k for k in KS if k <= most]
     if not ks:

@@ -4,16 +4,17 @@ After each round of samples a posterior over the answers (:mod:`pondera.allocate
 by how much k more chains or k more programs are expected to raise that. With w the tokens that a right answer is worth and c those that a
 sample costs, what pays best is
 
-.. math:: \arg\max_{a, k} \; w \, \mathrm{gain}_a(k) - k \, c_a - l \, s_a
+.. math:: \arg\max_{a, k} \; w \, \mathrm{gain}_a(k) - k \, c_a - l \, s_a - p
 
-with s the seconds that a sample takes and l what a second of waiting costs; and when nothing pays the run stops: settled early on an easy
-question, given up early on one where answers are scattered, and spent where the answer moves (Snell et al. 2024, arXiv 2408.03314; Damani
-et al. 2024, arXiv 2410.04707). Half of the k that pay best are drawn side by side, since what they say may change the plan; all of them
-where waiting costs.
+with s the seconds that a sample takes, l what a second of waiting costs, and p what it costs to ask once more, which is the prompt's price;
+and when nothing pays the run stops: settled early on an easy question, given up early on one where answers are scattered, and spent where
+the answer moves (Snell et al. 2024, arXiv 2408.03314; Damani et al. 2024, arXiv 2410.04707). Half of the k that pay best are drawn side by
+side, since what they say may change the plan; all of them where waiting costs, or where to ask once more costs more than the other half.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import count
 
 from pondera.errors import BRANCH_ERRORS, BranchesFailed, PonderaError, Unaffordable
@@ -68,22 +69,23 @@ async def auto(
     asks = Asks.of(table, larger, times)
     dollars = Dollars(value, error_cost, latency_cost, price / asks.times)
     guide = Guide.of(table, by, asks.by, effort, most, worth or dollars.worth, mean, right, dollars.second).moved(shift, steep)
-    rng = await Rng()
-    pool, nodes = guide.pool(), list[Thought]()
+    rng, start = await Rng(), await Left()
+    pool, nodes, grown = guide.pool(), list[Thought](), list[Thought]()
     lost: PonderaError = BranchesFailed("No sample came to anything.")
-    start, chosen, longest = await Left(), root, 0
+    now, chosen, longest, asking = start, root, 0, 0.0
     keep = asks.kept(max_tokens, start.tokens)
     for rounds in count():
-        each, now = costs(nodes, pool.kinds, guide.costs), await Left()
+        each, last, now = costs(nodes, pool.kinds, guide.costs), now, await Left()
+        asking = dollars.asking(now.paid - last.paid, grown, asking)
         room = min(most - sum(pool.asked), in_time(nodes, now.elapsed - start.elapsed, now.seconds, max(each)))
-        waiting = [guide.second * (now.elapsed - start.elapsed) / longest * cost if longest else 0.0 for cost in each]
+        waiting = [asking + (guide.second * (now.elapsed - start.elapsed) / longest * cost if longest else 0.0) for cost in each]
         choice = guide.decide(pool, each, room, rng.getrandbits(63), waiting)
         if nodes:
             await guide.offer(chosen, pool, choice, rounds == 1)
         owed = not nodes and sum(pool.asked) < OWED
         if choice is None or not (choice.pays or owed):
             break
-        n, grown = choice.k if guide.second else choice.first, list[Thought]()
+        n, grown = choice.first(math.inf if guide.second else asking, each[choice.kind]), list[Thought]()
         try:
             grown = await GROW[choice.kind](root, n, temperature, max_tokens, asks.by, keep)
         except Unaffordable:

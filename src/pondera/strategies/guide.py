@@ -143,6 +143,13 @@ class Dollars:
         """The tokens that a second is worth."""
         return 1e6 * self.waiting / self.price if self.price else 0.0
 
+    def asking(self, paid: float, grown: Sequence[Thought], before: float) -> float:
+        """The tokens that it costs to ask once more: the least that a round came to beside its samples' own, `before` of those before."""
+        if not grown or not self.price:
+            return before
+        beside = max(0.0, 1e6 * paid / self.price - sum(map(generated, grown)))
+        return min(before, beside) if before else beside
+
 
 @dataclass(frozen=True, slots=True)
 class Asks:

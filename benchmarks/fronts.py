@@ -356,24 +356,18 @@ def asking(title: str, ended: dict[float, list[Ends]], answers: list[Result | No
 def draw(path: Path, told: dict[str, Way]) -> None:
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(9, 6))
-    for name, way in told.items():
+    figure, axes = pyplot.subplots(figsize=(11, 6))
+    colours = map(pyplot.get_cmap("tab20"), [*range(0, 20, 2), *range(1, 20, 2)])
+    for name, way in sorted(told.items(), key=lambda one: -one[1].right.max()):
         x, y = way.tokens.mean(axis=0), 100 * way.right.mean(axis=0)
         order = np.argsort(x)
-        axes.plot(
-            x[order],
-            y[order],
-            marker="o",
-            markersize=3,
-            linewidth=2.5 if name == OURS else 1.2,
-            label=name,
-            zorder=3 if name == OURS else 2,
-        )
+        colour, width, over = ("black", 2.5, 3) if name == OURS else (next(colours), 1.2, 2)
+        axes.plot(x[order], y[order], marker="o", markersize=3, label=name, color=colour, linewidth=width, zorder=over)
     axes.set(xscale="log", xlabel="tokens a question, prompts with them", ylabel="right, %")
     axes.set_xticks(ticks := [200, 300, 500, 1000, 2000, 3000], [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 

@@ -36,6 +36,7 @@ def test_a_table_says_what_it_was_made_from_and_what_thinking_comes_to(made: Pat
     assert table.model == "fake"
     assert table.card["data"] == ["sums"]
     assert (table.card["questions"], table.card["samples"]) == (40, 240)
+    assert table.most == 6
     assert [point.worth for point in table.curve] == list(calibrate.WORTHS)
     assert min(point.right for point in table.curve) > 0.8, "one sample of the fake model is right in six of ten"
     assert table.curve[-1].samples > table.curve[0].samples >= 1

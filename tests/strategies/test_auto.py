@@ -171,6 +171,8 @@ async def test_a_table_says_what_an_effort_is_and_what_a_question_will_cost(tmp_
     low, high = [(await calls(says("42", "42", "41"), effort=effort, table=table))[0] for effort in ("low", "high")]
     assert low < high
     assert low == (await calls(says("42", "42", "41"), worth=50.0, table=table))[0]
+    made(verifier={}, most=3).save(tmp_path / "few.json")
+    assert (await calls(says("42", "42", "41"), effort="max", table=str(tmp_path / "few.json")))[0] <= 3
     await solve(partial(auto, table=table, effort="high"), Fake(says("42", "41", "40")), ledger=ledger)
     by_mean, by_worth = [(await calls(says("42", "42", "41"), table=table, **given))[0] for given in ({"mean": 500.0}, {"worth": 1000.0})]
     assert by_mean == by_worth
@@ -253,7 +255,7 @@ async def test_a_table_knows_what_a_larger_model_comes_to(tmp_path: Path) -> Non
         await two(SCATTERED, says("7"), times=-1.0)
 
 
-@pytest.mark.parametrize("given", [{"effort": "some"}, {"worth": -1.0}, {"worth": float("nan")}, {"most": 0}])
+@pytest.mark.parametrize("given", [{"effort": "some"}, {"worth": -1.0}, {"worth": float("nan")}, {"most": -1}])
 async def test_bad_arguments_are_one_sentence(given: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="effort"):
         await solve(partial(auto, **given))

@@ -25,6 +25,7 @@ VERSION = 2
 EFFORTS = ("low", "medium", "high", "max")
 SORTS = ("chains", "programs")
 JUDGED = "+orm"  # ends the name of a table with verdicts of the model's own outcome reward model
+MOST = 64  # samples of a question, where no table says how far it was looked
 HOPELESS = 0.02  # a chance: below it no question is harder, and none easier above what it leaves of 1
 
 T = TypeVar("T")
@@ -85,7 +86,8 @@ def standing(chance: float) -> float:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """What is known of a model. `costs` are tokens of a sample by sort, `efforts` tokens that a right answer is worth, `verifier` the body
-    of a fitted verifier of samples alone (empty: none was found that helps); `larger` models by name."""
+    of a fitted verifier of samples alone (empty: none was found that helps); `larger` models by name. `most` samples of a question are as
+    far as it was looked."""
 
     model: str
     belief: Belief
@@ -96,6 +98,7 @@ class Table:
     verifier: Mapping[str, Any] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     larger: Mapping[str, Larger] = field(default_factory=dict)
+    most: int = MOST
 
     @property
     def middle(self) -> float:
@@ -151,6 +154,7 @@ class Table:
             "card": {"model": self.model, **self.card},
             "efforts": self.efforts,
             "costs": self.costs,
+            "most": self.most,
         }
         body |= {"belief": asdict(self.belief)}
         body |= {"larger": {name: asdict(one) for name, one in self.larger.items()}} if self.larger else {}
@@ -185,8 +189,10 @@ def read(text: str, name: str) -> Table:
             verifier=body.get("verifier", {}),
             larger={str(name): _made(Larger, one) for name, one in body.get("larger", {}).items()},
             card=card,
+            most=int(body.get("most", MOST)),
         )
-        numbers = [*told.costs.values(), *told.efforts.values(), *(x for one in told.larger.values() for x in (one.tokens, one.times))]
+        numbers = [told.most, *told.costs.values(), *told.efforts.values()]
+        numbers += [x for one in told.larger.values() for x in (one.tokens, one.times)]
         numbers += [*belief.thetas, *belief.odds, belief.discount, belief.kin, *belief.silence]
         whole = min(numbers) > 0 and belief.discount < 1 and len(belief.thetas) == len(belief.odds)
         weights = belief.share, belief.size, belief.evidence, belief.kinds, belief.none, belief.spread

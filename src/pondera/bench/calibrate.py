@@ -101,6 +101,7 @@ def calibrate(
         verifier=verifier,
         card={**card, **counted, **notes},
         larger=larger,
+        most=max(len(one.pool) for one in some),
     )
 
 

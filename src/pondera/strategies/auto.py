@@ -43,7 +43,7 @@ async def auto(
     steep: float = 0.0,
     larger: str = "",
     times: float = 0.0,
-    most: int = 64,
+    most: int = 0,
     by: str = "",
     table: str = "",
     temperature: float = 0.6,
@@ -55,8 +55,9 @@ async def auto(
     the model's own returns curve where there is a calibrated `table` of it (a model's name, or a file of `pondera calibrate`; "none" for
     none); so are `mean`, the tokens that a question is to come to in the mean, and `right`, the share that is to be answered right, of
     questions like those of the table. Or say it in dollars: the `value` of a right answer, what an error costs and what a second of
-    waiting does, a million generated tokens being `price` (that of the model by default). At `most` samples it ends. The verifier `by`,
-    else the table's, judges each sample by itself: its score is the chance that it is right.
+    waiting does, a million generated tokens being `price` (that of the model by default). At `most` samples it ends, by default as far
+    as the questions of the table were looked at, or 64. The verifier `by`, else the table's, judges each sample by itself: its score is
+    the chance that it is right.
 
     Questions of another sort than the table's may be easier or harder for the model than its samples say, by `shift` log odds, and second
     answers less of a rival, by a factor exp(`steep`) on log odds: `pondera bench run --learn` learns both from outcomes.
@@ -77,7 +78,7 @@ async def auto(
     for rounds in count():
         each, last, now = costs(nodes, pool.kinds, guide.costs), now, await Left()
         asking = dollars.asking(now.paid - last.paid, grown, asking)
-        room = min(most - sum(pool.asked), in_time(nodes, now.elapsed - start.elapsed, now.seconds, max(each)))
+        room = min(guide.most - sum(pool.asked), in_time(nodes, now.elapsed - start.elapsed, now.seconds, max(each)))
         waiting = [asking + (guide.second * (now.elapsed - start.elapsed) / longest * cost if longest else 0.0) for cost in each]
         choice = guide.decide(pool, each, room, rng.getrandbits(63), waiting)
         if nodes:

@@ -39,7 +39,7 @@ def calibrate(
     times: Annotated[float, typer.Option(help="How many tokens of the model one of the larger one costs; 0: as it has parameters.")] = 0.0,
     bank: Annotated[Path, typer.Option(metavar="FILE.db", help="The samples; what is there is not drawn again.")] = Path("calibrate.db"),
     n: Annotated[int, typer.Option("-n", help="Only the first so many questions of each task; 0: all.")] = 200,
-    samples: Annotated[int, typer.Option(help="Samples of each question, half of them programs.")] = 16,
+    samples: Annotated[int, typer.Option(help="Samples of each question, half of them programs; `auto` looks no further.")] = 16,
     orm: Annotated[bool, typer.Option("--orm", help="Ask the model's own outcome reward model of each sample too.")] = False,
     at_once: Annotated[int, typer.Option(help="Questions side by side.")] = 8,
     quiet: Quiet = False,

@@ -45,7 +45,7 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
 
 def test_what_is_expected_goes_by_the_worth_and_the_first_chance() -> None:
     assert made().expected(1000.0, 0.2) == (100.0, 300.0, 1000.0)
-    assert made().expected(2000.0, 0.2) == pytest.approx((100.0, 300.0, 2000.0))
+    assert made().expected(2000.0, 0.2) == pytest.approx((100.0, 300.0, 2500.0))
     assert made().expected(10.0, 0.2) == (100.0, 300.0, 1000.0)
     assert made().expected(1e9, 0.9) == (100.0, 300.0, 4000.0)
     assert made().expected(1200.0, 1.1) is None
@@ -100,6 +100,8 @@ def test_the_middle_is_what_the_verifier_thinks_of_nothing() -> None:
         {"efforts": dict.fromkeys(EFFORTS, float("nan"))},
         {"curve": [{"worth": 1.0}]},
         {"rows": 3},
+        {"most": 0},
+        {"most": float("inf")},
         {"card": {}},
         {"card": None},
     ],

@@ -121,7 +121,7 @@ class Table:
     def expected(self, worth: float, chance: float) -> tuple[float, float, float] | None:
         """The 5th, 50th and 95th percentile of tokens that a question comes to after such a first round; None where that is not known.
 
-        Between two worths of the table, those of both in the ratio of the logarithms.
+        Between two worths of the table it lies between theirs, by the logarithm of the worth.
         """
         here = {row.worth: row.tokens for row in reversed(self.rows) if row.low <= chance <= row.high}
         if not here:
@@ -129,7 +129,7 @@ class Table:
         less = max((one for one in here if one <= worth), default=min(here))
         more = min((one for one in here if one >= worth), default=max(here))
         part = math.log(worth / less) / math.log(more / less) if less < worth < more else 0.0
-        low, mid, high = (a * (b / a) ** part for a, b in zip(here[less], here[more], strict=True))
+        low, mid, high = (a + (b - a) * part for a, b in zip(here[less], here[more], strict=True))
         return low, mid, high
 
     def worth_of(self, name: str, wanted: float) -> float:
@@ -194,11 +194,12 @@ def read(text: str, name: str) -> Table:
         numbers = [told.most, *told.costs.values(), *told.efforts.values()]
         numbers += [x for one in told.larger.values() for x in (one.tokens, one.times)]
         numbers += [*belief.thetas, *belief.odds, belief.discount, belief.kin, *belief.silence]
+        numbers += [one.worth for one in (*told.curve, *told.rows)]
         whole = min(numbers) > 0 and belief.discount < 1 and len(belief.thetas) == len(belief.odds)
         weights = belief.share, belief.size, belief.evidence, belief.kinds, belief.none, belief.spread
         larger = [value for one in told.larger.values() for value in asdict(one).values()]
         whole = whole and all(map(math.isfinite, [*numbers, *weights, *larger]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         whole = False
     if not whole:
         raise BadInput(f"{name} holds no calibrated table: give a file that `pondera calibrate` wrote.")

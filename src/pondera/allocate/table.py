@@ -194,7 +194,7 @@ def read(text: str, name: str) -> Table:
         numbers = [told.most, *told.costs.values(), *told.efforts.values()]
         numbers += [x for one in told.larger.values() for x in (one.tokens, one.times)]
         numbers += [*belief.thetas, *belief.odds, belief.discount, belief.kin, *belief.silence]
-        numbers += [one.worth for one in (*told.curve, *told.rows)]
+        numbers += [*(one.worth for one in told.curve), *(one.worth for one in told.rows)]
         whole = min(numbers) > 0 and belief.discount < 1 and len(belief.thetas) == len(belief.odds)
         weights = belief.share, belief.size, belief.evidence, belief.kinds, belief.none, belief.spread
         larger = [value for one in told.larger.values() for value in asdict(one).values()]

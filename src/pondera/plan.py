@@ -44,7 +44,7 @@ def open_model(
     if spec == "fake":
         from pondera.models.fake import Fake
 
-        return Fake(**options)
+        return Fake(price=price or Price(), **options)
     if "@" in spec and not Path(spec).exists():
         from pondera.models.openai import OpenAI
 

@@ -68,8 +68,13 @@ class Choice:
 
     def first(self, again: float, each: float) -> int:
         """How many are drawn before it is asked again: all, where that costs more (`again`) than the rest do at `each`."""
-        some = min(ROUND, math.ceil(TOGETHER * self.k))
+        some = side_by_side(self.k)
         return some if again <= (self.k - some) * each else self.k
+
+
+def side_by_side(k: int) -> int:
+    """How many of the k samples that pay best are drawn before it is asked again."""
+    return min(ROUND, math.ceil(TOGETHER * k))
 
 
 def decide(

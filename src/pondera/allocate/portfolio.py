@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pondera.allocate import policies
-from pondera.allocate.decide import ROUND, TOGETHER
+from pondera.allocate.decide import side_by_side
 from pondera.allocate.policies import KS, Deck, Mind
 from pondera.allocate.resample import Floats, Ints
 
@@ -99,7 +99,7 @@ def together(decks: Sequence[Deck], orders: Sequence[Ints], total: float, mind: 
     while heap and heap[0][0] < 0:
         _, offer, i = heapq.heappop(heap)
         (kind, k), deck, hand = divmod(offer, len(KS)), decks[i], hands[i]
-        n = min(ROUND, math.ceil(TOGETHER * KS[k]))
+        n = side_by_side(KS[k])
         price = float(deck.tokens[queues[i][kind][hand[kind] : hand[kind] + n]].sum()) + _opening(deck, hand, kind)
         if spent.sum() + price > total:
             continue

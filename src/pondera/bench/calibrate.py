@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,14 +76,10 @@ def calibrate(
     held_out = [[deck(one, judge) for one in part] for part, judge in zip(parts, judges, strict=True)]
     every = [one for part in held_out for one in part]
     costs = _costs(every)
-    folds = []
-    for i, part in enumerate(held_out):
-        tell("fitting", i, FOLDS + 1)
-        folds.append(Fold(fit([one for other in held_out if other is not part for one in other]), part))
-    tell("fitting", FOLDS, FOLDS + 1)
+    folds = _folds(held_out, tell)
     belief = fit(every)
-    told = _thought(folds, costs, lambda done, total: tell("thinking", done, total))
-    kept = _thought([Fold(belief, part) for part in held_out], costs, lambda done, total: tell("foretelling", done, total))
+    told = _thought(folds, costs, partial(tell, "thinking"))
+    kept = _thought([Fold(belief, part) for part in held_out], costs, partial(tell, "foretelling"))
     curve = tuple(_point(worth, ends) for worth, ends in told.items())
     efforts = _efforts(curve)
     judge = _judge(some) if belief.evidence > 0 else None
@@ -103,6 +100,16 @@ def calibrate(
         larger=larger,
         most=max(len(one.pool) for one in some),
     )
+
+
+def _folds(held_out: Sequence[list[Deck]], tell: Tell) -> list[Fold]:
+    """For each part of the questions a belief that was fitted to the others; told so that fitting to all comes last."""
+    folds = []
+    for i, part in enumerate(held_out):
+        tell("fitting", i, FOLDS + 1)
+        folds.append(Fold(fit([one for other in held_out if other is not part for one in other]), part))
+    tell("fitting", FOLDS, FOLDS + 1)
+    return folds
 
 
 def _larger(beside: Beside, questions: Sequence[str], ends: Sequence[Ends]) -> Larger:

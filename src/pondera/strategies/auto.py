@@ -78,7 +78,7 @@ async def auto(
     for rounds in count():
         each, last, now = costs(nodes, pool.kinds, guide.costs), now, await Left()
         asking = dollars.asking(now.paid - last.paid, grown, asking)
-        room = min(guide.most - sum(pool.asked), in_time(nodes, now.elapsed - start.elapsed, now.seconds, max(each)))
+        room = min((most or guide.reach) - sum(pool.asked), in_time(nodes, now.elapsed - start.elapsed, now.seconds, max(each)))
         waiting = [asking + (guide.second * (now.elapsed - start.elapsed) / longest * cost if longest else 0.0) for cost in each]
         choice = guide.decide(pool, each, room, rng.getrandbits(63), waiting)
         if nodes:

@@ -27,7 +27,7 @@ STEEPEST = 2.0  # beyond it powers of votes leave the range of floats
 class Guide:
     """What a run goes by: the belief, what a right answer, a sample of each sort and a second cost, in tokens, and who judges samples.
 
-    `once`: who judges asks a model, and is to be asked of each sample once. At `most` samples it ends.
+    `once`: who judges asks a model, and is to be asked of each sample once.
     """
 
     belief: Belief
@@ -39,13 +39,12 @@ class Guide:
     second: float = 0.0
     unlearned: Belief | None = None
     once: bool = False
-    most: int = 64
 
     @classmethod
     def of(cls, table: str, by: str, role: Role, effort: str, most: int, worth: float, mean: float, right: float, second: float) -> Guide:
         """Raises BadInput for what cannot be used."""
         from pondera.allocate.posterior import Belief  # which loads numpy
-        from pondera.allocate.table import MOST, load
+        from pondera.allocate.table import load
 
         if effort not in WORTH or not worth >= 0 or most < 0:
             raise BadInput(
@@ -58,16 +57,22 @@ class Guide:
                 raise BadInput(
                     "What tokens or what accuracy a worth comes to is known from a calibrated table: make one by `pondera calibrate`."
                 )
-            return cls(Belief(), worth or WORTH[effort], list(SORTS.values()), by, second=second, most=most or MOST)
+            return cls(Belief(), worth or WORTH[effort], list(SORTS.values()), by, second=second)
         known = load(table)
-        most = most or known.most
         usual, value = [known.costs[sort] for sort in SORTS], worth or known.efforts[effort]
         if not worth and (mean or right):
             value = known.worth_of("tokens", mean) if mean else known.worth_of("right", right)
         if by or not known.verifier:
-            return cls(known.belief, value, usual, by, 0.0, known, second, most=most)
+            return cls(known.belief, value, usual, by, 0.0, known, second)
         asks = bool(known.verifier.get("asks"))
-        return cls(known.belief, value, usual, judge(table, role), known.middle, known, second, once=asks, most=most)
+        return cls(known.belief, value, usual, judge(table, role), known.middle, known, second, once=asks)
+
+    @property
+    def reach(self) -> int:
+        """As many samples of a question as its table looked at."""
+        from pondera.allocate.table import MOST
+
+        return self.table.most if self.table else MOST
 
     def moved(self, shift: float, steep: float) -> Guide:
         """For questions of a sort that outcomes have told something of. Raises BadInput for no numbers."""

@@ -287,16 +287,24 @@ class Grower:
     # ------------------------------------------------------------ endings
 
     def _settle(self, growth: Growth) -> None:
+        first, ended = growth.op.first, sum(not child.cut for child in growth.made.values())
+        if first and ended >= first and growth.pending:
+            self._let_go(growth, f"{ended} others had ended")
+            growth.pending.clear()
         if not growth.pending and not growth.over:
             growth.over = True
             error = None if growth.made else all_failed(growth.failed)
             growth.deliver(sorted(growth.made), growth.made, error)
 
-    def close(self, growth: Growth, why: Why) -> None:
-        """Deliver the children that are there; where there are none, those cut in flight; else Stop."""
+    def _let_go(self, growth: Growth, why: str) -> None:
+        """Ask no more of a growth's children, and cut those in flight."""
         self._unqueue(growth)
         for ask in [a for a in self.asks if a.growth is growth]:
             self._hang_up(ask, why)
+
+    def close(self, growth: Growth, why: Why) -> None:
+        """Deliver the children that are there; where there are none, those cut in flight; else Stop."""
+        self._let_go(growth, why)
         growth.over = True
         alive = growth.made or growth.cut
         if len(growth.pending) and alive:

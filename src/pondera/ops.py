@@ -39,7 +39,8 @@ class Expand(Op[list[Thought]]):
     partial answer is continued, never restarted. `by` names the model's role. `thinking` caps a thinking model's thoughts, in tokens.
     `temperature` 0 is greedy. `stop` strings end the answer and are kept. `bias` adds to the logits of the tokens that words begin with; a
     model that cannot raises Unsupported. `keep` tokens of the budget are not touched, nor the call and the dollars for them, and by no
-    verifier either: children that would need them are not asked.
+    verifier either: children that would need them are not asked. As soon as `first` children have come to their own end, if that is
+    given, those still being written are cut off, and billed for what they wrote.
     Raises BranchesFailed when every child failed, Unaffordable when none could be asked.
     """
 
@@ -56,6 +57,7 @@ class Expand(Op[list[Thought]]):
     stop: tuple[str, ...] = ()
     bias: tuple[tuple[str, float], ...] = ()
     keep: int = 0
+    first: int = 0
 
 
 class Verdict(float):

@@ -99,14 +99,18 @@ async def program(root: Thought, *, temperature: float = 0.0, max_tokens: int = 
     return answer
 
 
-async def chains(root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0) -> list[Thought]:
-    """`n` chains of thought, those that survived."""
-    return await Expand(root, n, say=CHAIN, temperature=temperature, max_tokens=max_tokens, by=by, keep=keep)
+async def chains(
+    root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0, first: int = 0
+) -> list[Thought]:
+    """`n` chains of thought, those that survived, or the `first` of them to end."""
+    return await Expand(root, n, say=CHAIN, temperature=temperature, max_tokens=max_tokens, by=by, keep=keep, first=first)
 
 
-async def programs(root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0) -> list[Thought]:
-    """The outputs of `n` programs, those that ran; one that was cut off before its end stands for itself, and abstains."""
-    asked = Expand(root, n, say=PROGRAM, temperature=temperature, max_tokens=max_tokens, by=by, keep=keep)
+async def programs(
+    root: Thought, n: int, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0, first: int = 0
+) -> list[Thought]:
+    """The outputs of `n` programs, or of the `first` to end; one cut off at a cap stands for itself and abstains, one that fails is out."""
+    asked = Expand(root, n, say=PROGRAM, temperature=temperature, max_tokens=max_tokens, by=by, keep=keep, first=first)
     try:
         written = await replace(asked, force=FENCE, stop=(UNFENCE,))
     except Unsupported:  # a server that cannot begin the answer for the model

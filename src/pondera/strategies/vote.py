@@ -36,17 +36,21 @@ async def vote(
     top: float = 1.0,
     temperature: float = 0.6,
     max_tokens: int = 512,
+    first: int = 0,
 ) -> Thought:
     """The answer that most of `n` branches give, each vote weighted by the verifier `by` where one is named.
 
     With `top` below 1 only that share of the branches with an answer votes, those with the highest scores. `process` makes a branch's
-    score of its steps', as in best_of. The confidence is the answer's share of the votes that `n` branches would have: one that failed or
-    was lost has not spoken for it.
+    score of its steps', as in best_of. With `first` the first so many branches to end vote, and all others are cut off and billed for what
+    they wrote (short-m@k). The confidence is the answer's share of the votes that all who may vote would have: a branch that failed or was
+    lost has not spoken for it.
 
-    Paper: self-consistency, Wang et al. 2022 (arXiv 2203.11171); filtered votes, DeepConf, Fu et al. 2025 (arXiv 2508.15260).
+    Paper: self-consistency, Wang et al. 2022 (arXiv 2203.11171); filtered votes, DeepConf, Fu et al. 2025 (arXiv 2508.15260); short-m@k,
+    Hassid et al. 2025 (arXiv 2505.17813).
     """
     _check(by, process, top)
-    return await ballot(await branches(root, n, over, temperature, max_tokens), n, by, process, top)
+    pool = await branches(root, n, over, temperature, max_tokens, first=first)
+    return await ballot(pool, first or n, by, process, top)
 
 
 async def best_of(
@@ -58,20 +62,22 @@ async def best_of(
     process: str = "",
     temperature: float = 0.6,
     max_tokens: int = 512,
+    first: int = 0,
 ) -> Thought:
     """The one of `n` branches that the verifier `by` thinks most of.
 
     It judges whole branches, or with `process` every step of each, of which the "min", "product", "last" or "mean" counts. To add up the
-    scores of equal answers is `vote(by=...)`. Where it has no opinion of any, the majority's answer is taken.
+    scores of equal answers is `vote(by=...)`. Where it has no opinion of any, the majority's answer is taken. With `first` the choice is
+    among the first so many branches to end, and all others are cut off.
 
     Paper: Cobbe et al. 2021 (arXiv 2110.14168); by process, Lightman et al. 2023 (arXiv 2305.20050).
     """
     _check(by, process, needed=True)
-    pool = await branches(root, n, over, temperature, max_tokens)
+    pool = await branches(root, n, over, temperature, max_tokens, first=first)
     keys = await Key(tuple(pool))
     whole = [node for node, key in zip(pool, keys, strict=True) if key is not None] or pool
     favourite, share = elect(pool, keys, [1.0] * len(pool))
-    await Offer(favourite, share * len(pool) / n)
+    await Offer(favourite, share * len(pool) / (first or n))
     scores = await rate(whole, by, process)
     judged = [(score, node) for score, node in zip(scores, whole, strict=True) if score is not None]
     best = max(judged, key=lambda pair: (pair[0], trust(pair[1]), pair[1].reply), default=None)
@@ -138,19 +144,24 @@ def _check(by: str, process: str = "", top: float = 1.0, *, needed: bool = False
 
 
 async def branches(
-    root: Thought, n: int, over: str, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0
+    root: Thought, n: int, over: str, temperature: float, max_tokens: int, by: Role = "think", keep: int = 0, first: int = 0
 ) -> list[Thought]:
-    """`n` answers of the model in the role `by`, those that survived; `keep` tokens of the budget are left alone."""
+    """`n` answers of the model in the role `by`, those that survived; `keep` tokens of the budget are left alone.
+
+    With `first`, as many as are the first to end, of each sort its share and at least one; all others are cut off then.
+    """
     if n < 1:
         raise BadInput(f"n={n} asks for nothing: give 1 branch or more.")
+    if not 0 <= first <= n:
+        raise BadInput(f"first={first} of n={n} branches cannot be waited for: give a number from 1 to {n}, or 0 for all.")
     if over not in ("chains", "programs", "both"):
         raise BadInput(f"over={over!r}: the branches are 'chains', 'programs' or 'both'.")
     coded = {"chains": 0, "programs": n, "both": n // 2}[over]
     parts = []
     if coded < n:
-        parts.append(chains(root, n - coded, temperature, max_tokens, by, keep))
+        parts.append(chains(root, n - coded, temperature, max_tokens, by, keep, math.ceil(first * (n - coded) / n)))
     if coded:
-        parts.append(programs(root, coded, temperature, max_tokens, by, keep))
+        parts.append(programs(root, coded, temperature, max_tokens, by, keep, math.ceil(first * coded / n)))
     return [node for part in await both(*parts) for node in part]
 
 

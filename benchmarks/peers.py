@@ -125,7 +125,9 @@ async def main() -> None:
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--model", default="qwen2.5-coder-0.5b")
     parser.add_argument("--peers-python", type=lambda text: Path(text).absolute(), required=True, help="the Python of the peers' venv")
-    parser.add_argument("--peer", action="append", help=f"a peer to run, such as 'optillm_bon(n=5)'; all by default: {', '.join(PEERS)}")
+    parser.add_argument(
+        "--peer", action="append", help=f"a peer to run, such as 'optillm_bon(n=5)'; all by default, '' for none: {', '.join(PEERS)}"
+    )
     parser.add_argument("--ours", action="append", default=[], help="a strategy of ours to run, by the server and embedded")
     parser.add_argument("--where", default="server,embedded", help="where ours run")
     parser.add_argument("--tokens", type=int, default=1500, help="what ours may generate for a problem; 0: no cap")
@@ -137,10 +139,10 @@ async def main() -> None:
     given = parser.parse_args()
     for text in given.ours:
         Plan(strategy=text).strategy_of()
-    for text in (*(given.peer or ()), *([given.as_billed] if given.as_billed else ())):
+    for text in filter(None, (*(given.peer or ()), given.as_billed)):
         parse.call(text, PEERS, "peer")
-    problems = [json.loads(line) for line in given.data.read_text().splitlines()][: given.problems]
-    lines = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    problems = [json.loads(line) for line in given.data.open(encoding="utf-8")][: given.problems]
+    lines = [json.loads(line) for line in given.out.open(encoding="utf-8")] if given.out.exists() else []
     names = [f"{text} [peer]" for text in (PEERS if given.peer is None else given.peer) if text]
     names += [f"{text} [{where}]" for text in given.ours for where in given.where.split(",")]
 

@@ -59,7 +59,8 @@ class Metered:
                 yield one
         finally:
             await said.aclose()  # type: ignore[attr-defined]
-            self.tally.add(op.n, self.model.prompt_bound(op), min(cached, default=0), sum(tokens))
+            known = min(cached, default=0) if len(cached) == op.n else 0  # what was cut off does not say
+            self.tally.add(op.n, self.model.prompt_bound(op), known, sum(tokens))
 
     def prompt_bound(self, op: Expand) -> int:
         return self.model.prompt_bound(op)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -95,3 +96,65 @@ async def test_no_token_is_not_a_length() -> None:
 
     with pytest.raises(BadInput, match="asks for nothing"):
         await run_of(Fake()).solve(QUESTION, nothing)
+
+
+@dataclass(eq=False)
+class Racing(Fake):
+    """All children write a word in turn; child i ends after `lengths[i]`, by itself or, where that is negative, in a loop."""
+
+    lengths: tuple[int, ...] = (9, 2, -1, 5, 30)
+
+    async def sample(self, op: Expand, seeds: Sequence[int]) -> AsyncIterator[Piece | Sample | Failure]:
+        self.asked.append(op)
+        self.open += 1
+        try:
+            for turn in range(1, 1 + max(map(abs, self.lengths[: op.n]))):
+                for index, length in enumerate(self.lengths[: op.n]):
+                    if turn <= abs(length):
+                        yield Piece(index, "so ", 1)
+                    if turn == abs(length):
+                        bill = Spend(prompt=7, answer=turn, calls=1)
+                        yield Sample(index, f"\\boxed{{{turn}}}", "done" if length > 0 else "loop", bill)
+                await asyncio.sleep(0)
+        finally:
+            self.open -= 1
+
+
+async def test_the_first_to_end_are_enough() -> None:
+    """A loop is no end; what is cut off is billed for what it wrote, once, and its call is closed; a replay tells the same."""
+    model, ledger = Racing(), Ledger()
+    answer = await run_of(model).solve(QUESTION, strategy("vote(n=5, over='chains', first=2)"), ledger=ledger)
+    assert (dict(answer.votes), answer.abstentions, answer.confidence) == ({"2": 1, "5": 1}, 1, 0.5)
+    assert answer.stopped == "done"
+    assert sum("2 others had ended" in one for one in answer.cut) == 2
+    rows = {row.key[-1]: row.body for row in ledger.rows if row.kind == "sample"}
+    assert [rows[i]["status"] for i in "01234"] == ["lost", "answered", "answered", "answered", "lost"]
+    assert [rows[i]["spend"]["answer"] for i in "01234"] == [5, 2, 1, 5, 4]
+    assert answer.spend.tokens == 17
+    assert (len(model.asked), model.open) == (1, 0)
+    again = await run_of(None).solve(QUESTION, strategy("vote(n=5, over='chains', first=2)"), ledger=Ledger(list(ledger.rows)))
+    assert (again.text, again.candidates, again.spend.tokens) == (answer.text, answer.candidates, answer.spend.tokens)
+
+
+async def test_a_run_that_was_cut_asks_for_the_first_that_are_missing() -> None:
+    """One of two that are wanted had ended when the run died: the next to end is enough."""
+    ledger, strategy_ = Ledger(), strategy("vote(n=5, over='chains', first=2)")
+    await run_of(Racing()).solve(QUESTION, strategy_, ledger=ledger)
+    kept = [row for row in ledger.rows if row.kind in ("run", "sample")]
+    until = 1 + next(i for i, row in enumerate(kept) if row.body.get("tokens") == 2)
+    model = Racing(lengths=(3, 20, 20, 20, 20))
+    answer = await run_of(model).solve(QUESTION, strategy_, ledger=Ledger(kept[:until]))
+    assert dict(answer.votes) == {"2": 1, "3": 1}
+    assert [op.n for op in model.asked] == [3]
+
+
+async def test_children_that_nobody_waits_for_are_not_asked() -> None:
+    model = Racing(lengths=(1,))
+    answer = await run_of(model, None, 0, 1).solve(QUESTION, strategy("vote(n=9, over='chains', first=3)"))
+    assert (len(model.asked), dict(answer.votes), answer.confidence) == (3, {"1": 3}, 1.0)
+
+
+@pytest.mark.parametrize("first", [-1, 5])
+async def test_no_more_can_be_first_than_there_are(first: int) -> None:
+    with pytest.raises(BadInput, match=f"first={first} of n=4"):
+        await run_of(Fake()).solve(QUESTION, strategy(f"vote(n=4, first={first})"))

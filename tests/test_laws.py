@@ -90,6 +90,7 @@ STRATEGIES_TEXT = [
     "vote(n=6, over='chains', by='judge')",
     "vote(n=3, over='programs')",
     "vote(n=4, by='scorer', top=0.5)",
+    "vote(n=6, first=3)",
     "best_of(n=4, by='scorer')",
     "best_of(n=3, by='scorer', process='min')",
     "tournament(n=4, by='judge')",

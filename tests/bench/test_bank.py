@@ -18,7 +18,7 @@ import pytest
 from pondera.allocate.resample import best
 from pondera.allocate.returns import Worth, returns
 from pondera.bench import page
-from pondera.bench.bank import ADAPTIVE, MAJORITY, PASS, Pool, bank, curve, points
+from pondera.bench.bank import ADAPTIVE, MAJORITY, PASS, Pool, bank, curve, draws, is_bank, points
 from pondera.bench.compare import compare, ways
 from pondera.bench.exchange import exchange
 from pondera.bench.file import Bench, Result
@@ -116,6 +116,29 @@ async def test_a_replay_of_all_samples_is_the_run_itself_and_of_one_their_mean(m
     assert fmean(one.right for one in single) == near(fmean(c["score"] for one in results for c in one.pool), abs=0.05)
     assert {one.error for one in more} == {SPENT}
     assert all(one.tokens <= 5 for one in cut)
+
+
+async def test_a_replay_waits_for_the_shortest_alone_where_the_first_to_end_are_enough(made: Path) -> None:
+    with Bench(made) as bench:
+        cell = ways(bench, CHAINS)[0]
+        told = [one async for one in replay(bench, cell, Plan(strategy="vote(n=6, over='chains', first=2)"), Budget(), 2)]
+        samples = [[row.body for row in bench.rows(cell.print, one.problem) if row.kind == "sample"] for one in told]
+    ends = [sorted(one["tokens"] for one in some if one["finish"] == "done") for some in samples]
+    assert [one.tokens for one in told] == [
+        sum(min(one["tokens"], end[1]) for one in some) for some, end in zip(samples, ends, strict=True)
+    ]
+    assert sum(one.tokens for one in told) < sum(one["tokens"] for some in samples for one in some)
+
+
+async def test_the_first_to_end_are_no_bank(tmp_path: Path) -> None:
+    """They are the shortest: no curve is drawn of them, and no other strategy takes them for its own samples."""
+    file = sums(tmp_path / "sums.jsonl")
+    await benched(tmp_path / "f.db", spec(file, "vote(n=6, over='chains', first=2)", "best_of(n=6, over='chains', by='confidence')"))
+    with Bench(tmp_path / "f.db") as bench:
+        few, all_ = (ways(bench, text)[0] for text in ("vote(n=6, over='chains', first=2)", "best_of(n=6, over='chains', by='confidence')"))
+        assert (is_bank(few), draws(few), is_bank(all_)) == (False, None, True)
+        assert {len(one.pool) for one in bench.results(few)} == {2}
+        assert {one.figures["shared"] for one in bench.results(all_)} == {0}
 
 
 async def test_a_change_is_judged_in_pairs(made: Path, tmp_path: Path) -> None:

@@ -56,13 +56,15 @@ def _call(cell: Cell) -> tuple[str, dict[str, Any]]:
 
 
 def is_bank(cell: Cell) -> bool:
-    return _call(cell)[0] in CHOOSERS + SINGLE and not cell.total
+    """Whether a cell's samples are draws of one kind: not where a budget for all problems, or the first to end, decides which there are."""
+    name, given = _call(cell)
+    return name in CHOOSERS + SINGLE and not cell.total and not given.get("first")
 
 
 def draws(cell: Cell) -> tuple[Any, ...] | None:
     """How a strategy that only chooses draws its samples: number, sort, temperature, longest. None for one that does more."""
     name, given = _call(cell)
-    return tuple(given[one] for one in ("n", "over", "temperature", "max_tokens")) if name in CHOOSERS and not cell.total else None
+    return tuple(given[one] for one in ("n", "over", "temperature", "max_tokens")) if name in CHOOSERS and is_bank(cell) else None
 
 
 def scored(cell: Cell) -> bool:

@@ -48,26 +48,38 @@ class Recorded:
             chance.shuffle(some)
 
     async def sample(self, op: Expand, seeds: Sequence[int]) -> AsyncIterator[Piece | Sample | Failure]:
+        """Where the first to end are waited for, all are written side by side, a token at a time each."""
+        drawn = [self._one(op, index) for index in range(len(seeds))]
+        said = sorted(drawn, key=_length) if op.first else drawn
+        written = 0
+        for i, one in enumerate(said):
+            if ahead := op.first and _length(one) - written:
+                written += ahead
+                for other in said[i:]:
+                    yield Piece(other.index, "", ahead)
+            yield one
+
+    def _one(self, op: Expand, index: int) -> Sample | Failure:
         found = self.said.get(_asked(op.by, op.node, op.say, op.force), [])
-        for index in range(len(seeds)):
-            at = next((i for i, (node, _) in enumerate(found) if _fits(node, op)), None)
-            if at is None:
-                self.missed += 1
-                yield Failure(index, ModelError(SPENT))
-                continue
-            node, spend = found.pop(at)
-            if node.tokens > op.max_tokens:  # it would have been cut there
-                text = node.text.removeprefix(node.forced)
-                kept = text[: len(text) * op.max_tokens // node.tokens]
-                spend = replace(spend, thinking=0, answer=op.max_tokens)
-                yield Sample(index, kept, "length", spend)
-            else:
-                yield Sample(index, node.text.removeprefix(node.forced), node.finish, spend, node.thinking, node.ids, node.logprobs)
+        at = next((i for i, (node, _) in enumerate(found) if _fits(node, op)), None)
+        if at is None:
+            self.missed += 1
+            return Failure(index, ModelError(SPENT))
+        node, spend = found.pop(at)
+        text = node.text.removeprefix(node.forced)
+        if node.tokens <= op.max_tokens:
+            return Sample(index, text, node.finish, spend, node.thinking, node.ids, node.logprobs)
+        kept = text[: len(text) * op.max_tokens // node.tokens]  # it would have been cut there
+        return Sample(index, kept, "length", replace(spend, thinking=0, answer=op.max_tokens))
 
     def prompt_bound(self, op: Expand) -> int:
         return 0
 
     async def close(self) -> None: ...
+
+
+def _length(one: Sample | Failure) -> int:
+    return one.spend.tokens
 
 
 def _asked(by: str, node: Thought, say: str, force: str) -> str:

@@ -42,8 +42,8 @@ async def vote(
 
     With `top` below 1 only that share of the branches with an answer votes, those with the highest scores. `process` makes a branch's
     score of its steps', as in best_of. With `first` the first so many branches to end vote, and all others are cut off (short-m@k): billed
-    for what they wrote, on a server, which does not count that, for `max_tokens`. The confidence is the answer's share of the votes that all who may vote would have: a branch that failed or was
-    lost has not spoken for it.
+    for what they wrote, on a server, which does not count that, for `max_tokens`. The confidence is the answer's share of the votes that
+    all who may vote would have: a branch that failed or was lost has not spoken for it.
 
     Paper: self-consistency, Wang et al. 2022 (arXiv 2203.11171); filtered votes, DeepConf, Fu et al. 2025 (arXiv 2508.15260); short-m@k,
     Hassid et al. 2025 (arXiv 2505.17813).

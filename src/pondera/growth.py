@@ -289,7 +289,7 @@ class Grower:
     def _settle(self, growth: Growth) -> None:
         first, ended = growth.op.first, sum(not child.cut for child in growth.made.values())
         if first and ended >= first and growth.pending:
-            self._let_go(growth, f"{ended} others had ended")
+            self._let_go(growth, "enough others had ended")
             growth.pending.clear()
         if not growth.pending and not growth.over:
             growth.over = True

@@ -100,8 +100,8 @@ async def main() -> None:
     parser.add_argument("--at-once", type=int, default=4, help="problems in flight")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    problems = [json.loads(line) for line in given.data.open(encoding="utf-8")][: given.problems]
-    done = [json.loads(line) for line in given.out.open(encoding="utf-8")] if given.out.exists() else []
+    problems = [json.loads(line) for line in given.data.read_bytes().splitlines()][: given.problems]
+    done = [json.loads(line) for line in given.out.read_bytes().splitlines()] if given.out.exists() else []
     missing = [p for p in problems if p["id"] not in {line["id"] for line in done}]
     model = open_model(given.model)
     room, began, fresh = asyncio.Semaphore(given.at_once), time.monotonic(), 0

@@ -84,7 +84,7 @@ def problems(given: argparse.Namespace) -> list[Problem]:
     found = []
     counts = [int(count) for count in given.counts.split(",")]
     for task, path, count in (("gsm8k", given.gsm8k, counts[0]), ("multiarith", given.multiarith, counts[1])):
-        rows = [json.loads(line) for line in path.open(encoding="utf-8")][:count]
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()][:count]
         found += [Problem(row["id"], task, Question.of(row["question"]), str(row["answer"])) for row in rows]
     if not counts[2]:
         return found
@@ -161,7 +161,7 @@ async def main() -> None:
     parser.add_argument("--at-once", type=int, default=4, help="problems in flight")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    done = [json.loads(line) for line in given.out.open(encoding="utf-8")] if given.out.exists() else []
+    done = [json.loads(line) for line in given.out.read_bytes().splitlines()] if given.out.exists() else []
     pools = {line["id"]: [Row(*row) for row in line["rows"]] for line in done if line.get("rows")}
     only = {name.strip() for name in given.only.split(",") if name.strip()}
     wanted = given.strategy or [t for t in (*SHARED, *OTHERS, *(LARGE if given.large else ())) if not only or t.split("(")[0] in only]

@@ -141,8 +141,8 @@ async def main() -> None:
         Plan(strategy=text).strategy_of()
     for text in filter(None, (*(given.peer or ()), given.as_billed)):
         parse.call(text, PEERS, "peer")
-    problems = [json.loads(line) for line in given.data.open(encoding="utf-8")][: given.problems]
-    lines = [json.loads(line) for line in given.out.open(encoding="utf-8")] if given.out.exists() else []
+    problems = [json.loads(line) for line in given.data.read_bytes().splitlines()][: given.problems]
+    lines = [json.loads(line) for line in given.out.read_bytes().splitlines()] if given.out.exists() else []
     names = [f"{text} [peer]" for text in (PEERS if given.peer is None else given.peer) if text]
     names += [f"{text} [{where}]" for text in given.ours for where in given.where.split(",")]
 

@@ -35,7 +35,7 @@ async def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.6)
     parser.add_argument("--max-tokens", type=int, default=512)
     given = parser.parse_args()
-    problems = [json.loads(line) for line in given.data.open(encoding="utf-8")]
+    problems = [json.loads(line) for line in given.data.read_bytes().splitlines()]
     random.Random(7).shuffle(problems)
     model = open_model(given.model)
     room = asyncio.Semaphore(max(1, 32 // given.n))

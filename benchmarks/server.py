@@ -106,7 +106,7 @@ async def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--problems", type=int, default=10)
     given = parser.parse_args()
-    problems = [json.loads(line) for line in given.data.open(encoding="utf-8")][: given.problems]
+    problems = [json.loads(line) for line in given.data.read_bytes().splitlines()][: given.problems]
     model = open_model(given.model)
     await steps(model, problems[0])
     for strategy in STRATEGIES:

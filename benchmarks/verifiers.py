@@ -109,10 +109,10 @@ async def main() -> None:
     parser.add_argument("--cot", type=float, default=22.0)
     given = parser.parse_args()
     plan = Plan(model=given.model, judge=given.judge, strategy=f"vote(n={given.n})")
-    problems = [json.loads(line) for line in given.data.open(encoding="utf-8")][: given.problems]
+    problems = [json.loads(line) for line in given.data.read_bytes().splitlines()][: given.problems]
     work = Training(plan, [], given.pools, (), 0)
     models = {role: plan.open(role) for role in plan.roles()}
-    done = [json.loads(line) for line in given.out.open(encoding="utf-8")] if given.out.exists() else []
+    done = [json.loads(line) for line in given.out.read_bytes().splitlines()] if given.out.exists() else []
     have = {(line["id"], line["verifier"]) for line in done}
     wanted = given.verifier or [*FREE, *SAME, *(LARGER if given.judge else ())]
     passes: list[bool] = []

@@ -158,3 +158,17 @@ async def test_children_that_nobody_waits_for_are_not_asked() -> None:
 async def test_no_more_can_be_first_than_there_are(first: int) -> None:
     with pytest.raises(BadInput, match=f"first={first} of n=4"):
         await run_of(Fake()).solve(QUESTION, strategy(f"vote(n=4, first={first})"))
+
+
+@pytest.mark.parametrize(("n", "first"), [(6, 3), (5, 2), (5, 4), (7, 7)])
+async def test_of_two_sorts_as_many_as_are_waited_for_end(n: int, first: int) -> None:
+    """All of them say the same, so the confidence is whole, and no more than that."""
+    model = Fake(lambda op, index, seed: "\nprint(7)\n```" if op.force else "so so so \\boxed{7}")
+    answer = await run_of(model, None, 0, 1).solve(QUESTION, strategy(f"vote(n={n}, first={first})"))
+    assert (dict(answer.votes), answer.confidence) == ({"7": first}, 1.0)
+    assert {op.force != "" for op in model.asked} == {True, False}
+
+
+async def test_one_is_not_one_of_each_sort() -> None:
+    with pytest.raises(BadInput, match="first=1 cannot be one of each sort"):
+        await run_of(Fake()).solve(QUESTION, strategy("vote(n=6, first=1)"))

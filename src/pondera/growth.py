@@ -287,8 +287,8 @@ class Grower:
     # ------------------------------------------------------------ endings
 
     def _settle(self, growth: Growth) -> None:
-        first, ended = growth.op.first, sum(not child.cut for child in growth.made.values())
-        if first and ended >= first and growth.pending:
+        made, first = growth.made, growth.op.first
+        if growth.pending and 0 < first <= len(made) and first <= sum(not child.cut for child in made.values()):
             self._let_go(growth, "enough others had ended")
             growth.pending.clear()
         if not growth.pending and not growth.over:

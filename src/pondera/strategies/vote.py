@@ -148,7 +148,7 @@ async def branches(
 ) -> list[Thought]:
     """`n` answers of the model in the role `by`, those that survived; `keep` tokens of the budget are left alone.
 
-    With `first`, as many as are the first to end, of each sort its share and at least one; all others are cut off then.
+    With `first`, as many as are the first to end, of each sort its share and at least one, `first` in all; the others are cut off.
     """
     if n < 1:
         raise BadInput(f"n={n} asks for nothing: give 1 branch or more.")
@@ -157,11 +157,14 @@ async def branches(
     if over not in ("chains", "programs", "both"):
         raise BadInput(f"over={over!r}: the branches are 'chains', 'programs' or 'both'.")
     coded = {"chains": 0, "programs": n, "both": n // 2}[over]
+    if first == 1 and 0 < coded < n:
+        raise BadInput("first=1 cannot be one of each sort: give 2 or more, or over='chains' or over='programs'.")
+    share = max(min(first, coded, 1), first * coded // n)  # of the first to end, those that are programs
     parts = []
     if coded < n:
-        parts.append(chains(root, n - coded, temperature, max_tokens, by, keep, math.ceil(first * (n - coded) / n)))
+        parts.append(chains(root, n - coded, temperature, max_tokens, by, keep, first - share))
     if coded:
-        parts.append(programs(root, coded, temperature, max_tokens, by, keep, math.ceil(first * coded / n)))
+        parts.append(programs(root, coded, temperature, max_tokens, by, keep, share))
     return [node for part in await both(*parts) for node in part]
 
 

@@ -67,7 +67,8 @@ def algorithm(name: str, options: dict[str, Any], url: str, model: str, problem:
         # The judge of its own, with its own prompt; without response_format, which not every server has.
         lm = OpenAICompatibleLanguageModel(url, "none", model, max_completion_tokens=64, temperature=0.0)
         return BestOfN(LLMJudge(lm, response_format=None))
-    steps = StepGeneration(options["max_steps"], step_token="\n\n", stop_token=r"\boxed", temperature=options["temperature"])
+    ends = {"tokens_per_step": options["step"]} if options["step"] else {"step_token": "\n\n"}
+    steps = StepGeneration(options["max_steps"], stop_token=r"\boxed", temperature=options["temperature"], **ends)
     judge = Judge(url, model, problem["before"], problem["after"])
     return BeamSearch(steps, judge, options["width"]) if name == "beam_search" else ParticleFiltering(steps, judge)
 

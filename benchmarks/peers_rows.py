@@ -188,15 +188,17 @@ def hub_best_of_n(place: Place, *, n: int = 5, temperature: float = 0.6) -> Abst
 
 
 def hub_beam_search(
-    place: Place, *, n: int = 4, width: int = 2, temperature: float = 0.8, max_steps: int = 32
+    place: Place, *, n: int = 4, width: int = 2, temperature: float = 0.8, max_steps: int = 32, step: int = 0
 ) -> AbstractAsyncContextManager[Ask]:
-    """Beam search over steps: `n` paths, the best `width` of them go on."""
-    return its_hub(place, "beam_search", n=n, width=width, temperature=temperature, max_steps=max_steps)
+    """Beam search over steps: `n` paths, the best `width` of them go on. Steps end at blank lines, or have `step` tokens each."""
+    return its_hub(place, "beam_search", n=n, width=width, temperature=temperature, max_steps=max_steps, step=step)
 
 
-def hub_particle_filtering(place: Place, *, n: int = 4, temperature: float = 0.8, max_steps: int = 32) -> AbstractAsyncContextManager[Ask]:
-    """Particle filtering over steps, with `n` particles."""
-    return its_hub(place, "particle_filtering", n=n, temperature=temperature, max_steps=max_steps)
+def hub_particle_filtering(
+    place: Place, *, n: int = 4, temperature: float = 0.8, max_steps: int = 32, step: int = 0
+) -> AbstractAsyncContextManager[Ask]:
+    """Particle filtering over steps, with `n` particles. Steps end at blank lines, or have `step` tokens each."""
+    return its_hub(place, "particle_filtering", n=n, temperature=temperature, max_steps=max_steps, step=step)
 
 
 PEERS = {

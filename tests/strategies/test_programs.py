@@ -103,8 +103,26 @@ async def test_a_program_that_comes_to_no_end_has_its_answer_forced(text: str, t
 
 
 @every
+async def test_even_steps_have_so_many_tokens_and_what_ends_a_program_may_lie_in_two(text: str) -> None:
+    def typist(op: Expand, index: int, seed: int) -> str:
+        if op.say:
+            return f" add {seed % 9}\n\nx = 41 + 1\n\nprint(42)\n`` `"
+        return "`" + " talk" * 99 if op.node.reply.endswith("``") else " more talk" * 99
+
+    model = Fake(typist)
+    answer = await solve(over(text, even=True, step=9), model)
+    assert (answer.key, answer.thought.tool) == ("42", "python")
+    grown = [op for op in model.asked if op.until != "done"]
+    assert {op.until for op in grown} == {9}
+    code = answer.thought.parent
+    assert code is not None
+    assert [step.text[:1] for step in code.path[2:]] == ["`"], "it is run as soon as it is closed"
+
+
+@every
 async def test_a_replay_says_the_same(text: str) -> None:
     await replays(over(text))
+    await replays(over(text, even=True, step=7))
 
 
 @every

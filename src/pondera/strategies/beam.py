@@ -15,6 +15,8 @@ Children of one node are asked in one request and a path is continued where it s
 
 With `over="programs"` a path is a program instead of a chain of thought: its steps are the parts between blank lines, and one that ends is
 run in the sandbox (PAL, Gao et al. 2022, arXiv 2211.10435); one that fails is out.
+
+With `even` every step has `step` tokens, and ends at no blank line: no level waits for its longest step.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ async def beam(
     by: str = "confidence",
     temperature: float = 0.8,
     over: str = "chains",
+    even: bool = False,
     lookahead: int = 0,
 ) -> Thought:
     """Beam search over steps: of `fanout` next steps for each of `width` paths the verifier `by` keeps the best.
@@ -53,12 +56,12 @@ async def beam(
     scores: Scores = {root: 0.0}
     front = [root]
     for level in range(depth):
-        pool = distinct(await grow(scores, dict.fromkeys(front, fanout if level else width * fanout), step, temperature, over))
+        pool = distinct(await grow(scores, dict.fromkeys(front, fanout if level else width * fanout), step, temperature, over, even))
         new = [node for node in pool if node not in scores]
         if not new:
             break
         keep = spare(scores)
-        pairs = await both(*(ahead(node, lookahead, step, keep) for node in new))
+        pairs = await both(*(ahead(node, lookahead, step, keep, even) for node in new))
         scores |= zip((node for node, _ in pairs), await worth([end for _, end in pairs], by), strict=True)
         best = ranked((node for node in pool if node in scores), scores)[:width]
         front = [node for node in best if not node.done]
@@ -68,12 +71,12 @@ async def beam(
     return await settle(scores, front)
 
 
-async def ahead(node: Thought, k: int, step: int, keep: int) -> tuple[Thought, Thought]:
+async def ahead(node: Thought, k: int, step: int, keep: int, even: bool) -> tuple[Thought, Thought]:
     """A node, and where `k` greedy steps lead from it: as far as they come."""
     end = node
     try:
         for _ in range(k):
-            if end.done or not (grown := await steps(end, 1, step=step, temperature=0.0, keep=keep)):
+            if end.done or not (grown := await steps(end, 1, step=step, temperature=0.0, keep=keep, even=even)):
                 break
             end = grown[0]
     except BRANCH_ERRORS:  # recorded by the runtime; the candidate is judged by what there is
@@ -92,12 +95,15 @@ async def lookahead(
     by: str = "confidence",
     temperature: float = 0.8,
     over: str = "chains",
+    even: bool = False,
 ) -> Thought:
     """Lookahead search: beam search whose candidates are judged by where `k` greedy steps lead them.
 
     Paper: Snell et al. 2024 (arXiv 2408.03314).
     """
-    return await beam(root, width=width, fanout=fanout, depth=depth, step=step, by=by, temperature=temperature, over=over, lookahead=k)
+    return await beam(
+        root, width=width, fanout=fanout, depth=depth, step=step, by=by, temperature=temperature, over=over, even=even, lookahead=k
+    )
 
 
 async def dvts(
@@ -110,6 +116,7 @@ async def dvts(
     by: str = "confidence",
     temperature: float = 0.8,
     over: str = "chains",
+    even: bool = False,
 ) -> Thought:
     """Diverse verifier tree search: `trees` greedy searches, each of which takes the best of `fanout` next steps; their answers vote.
 
@@ -128,10 +135,10 @@ async def dvts(
             await tell(scores, ranked((seen for seen in scores if seen is not root), scores))
             if node.done:
                 break
-            kids = distinct(await grow(scores, {node: fanout}, step, temperature, over))
+            kids = distinct(await grow(scores, {node: fanout}, step, temperature, over, even))
         return node
 
-    first = await grow(scores, {root: trees * fanout}, step, temperature, over)
+    first = await grow(scores, {root: trees * fanout}, step, temperature, over, even)
     tips = await both(*(climb(kids) for i in range(trees) if (kids := first[i::trees])))
     return await settle(scores, ranked((tip for tip in tips if not tip.done), scores) or [root])
 
@@ -145,6 +152,7 @@ async def rebase(
     by: str = "confidence",
     temperature: float = 0.8,
     over: str = "chains",
+    even: bool = False,
     balance: float = 0.2,
 ) -> Thought:
     """Reward balanced search: `width` next steps a level, shared among all open paths by how much the verifier thinks of each.
@@ -159,7 +167,7 @@ async def rebase(
     scores: Scores = {root: 0.0}
     front, shares = [root], {root: width}
     for _ in range(depth):
-        pool = distinct(await grow(scores, shares, step, temperature, over))
+        pool = distinct(await grow(scores, shares, step, temperature, over, even))
         new = [node for node in pool if node not in scores]
         if not new:
             break

@@ -46,6 +46,7 @@ async def mcts(
     step: int = 96,
     temperature: float = 0.8,
     over: str = "chains",
+    even: bool = False,
     max_tokens: int = 320,
     workers: int = 4,
 ) -> Thought:
@@ -54,7 +55,8 @@ async def mcts(
     `value` of a step is what the verifier `by` thinks of it ("verifier"), or of the answer that a rollout from it comes to ("rollout"),
     or the mean of the two ("both"). With by="votes" a rollout is worth the share of the others that agree with it. `prior` means PUCT
     instead of UCT, `c` is how much is explored, `max_tokens` bounds a rollout. The first step has a child for each of the `workers`.
-    With `over="programs"` a path is a program, which is run when it ends, instead of a chain of thought.
+    With `over="programs"` a path is a program, which is run when it ends, instead of a chain of thought; an `even` step has `step` tokens
+    and ends at no blank line.
 
     Paper: UCT, Kocsis and Szepesvari 2006; PUCT, Silver et al. 2017 (arXiv 1712.01815); RAP, Hao et al. 2023 (arXiv 2305.14992).
     """
@@ -66,7 +68,8 @@ async def mcts(
 
     async def expand(leaf: Thought, n: int) -> list[Thought]:
         with tree.visiting(leaf):
-            return tree.add(leaf, await steps(leaf, n, step=step, temperature=temperature, keep=spare(tree.scores), over=over))
+            keep = spare(tree.scores)
+            return tree.add(leaf, await steps(leaf, n, step=step, temperature=temperature, keep=keep, over=over, even=even))
 
     async def look(node: Thought) -> None:
         with tree.visiting(node):

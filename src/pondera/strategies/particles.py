@@ -38,14 +38,16 @@ async def particles(
     by: str = "confidence",
     temperature: float = 0.8,
     over: str = "chains",
+    even: bool = False,
 ) -> Thought:
     """Particle filtering: `n` paths, drawn anew after each step by what the verifier thinks of them; their answers vote.
 
-    `over` is "chains" or "programs", which are run when they end.
+    `over` is "chains" or "programs", which are run when they end. An `even` step has `step` tokens and ends at no blank line, so that none
+    waits for the longest.
 
     Paper: Puri et al. 2025 (arXiv 2502.01618).
     """
-    return await gibbs(root, n=n, sweeps=1, depth=depth, step=step, by=by, temperature=temperature, over=over)
+    return await gibbs(root, n=n, sweeps=1, depth=depth, step=step, by=by, temperature=temperature, over=over, even=even)
 
 
 async def gibbs(
@@ -58,6 +60,7 @@ async def gibbs(
     by: str = "confidence",
     temperature: float = 0.8,
     over: str = "chains",
+    even: bool = False,
 ) -> Thought:
     """Particle Gibbs: particle filtering repeated, with one path of the last sweep kept; the answers of all sweeps vote.
 
@@ -74,7 +77,7 @@ async def gibbs(
         free, seen = n - bool(trail), len(scores)
         swarm = [root] * free
         for level in range(1, depth + 1):
-            grown = await grow(scores, Counter(node for node in swarm if not node.done), step, temperature, over)
+            grown = await grow(scores, Counter(node for node in swarm if not node.done), step, temperature, over, even)
             new = [node for node in grown if node not in scores]
             if not new:
                 break

@@ -41,7 +41,7 @@ def spare(scores: Scores) -> int:
     return KEEP if any(node.done for node in scores) else KEEP + END
 
 
-async def grow(scores: Scores, shares: Mapping[Thought, int], step: int, temperature: float, over: str) -> list[Thought]:
+async def grow(scores: Scores, shares: Mapping[Thought, int], step: int, temperature: float, over: str, even: bool) -> list[Thought]:
     """So many next steps of each node, asked side by side, the children of one node in one request.
 
     A node that cannot be paid any further stands for itself; one whose children all failed is gone.
@@ -50,7 +50,7 @@ async def grow(scores: Scores, shares: Mapping[Thought, int], step: int, tempera
 
     async def one(node: Thought, n: int) -> list[Thought]:
         try:
-            return await steps(node, n, step=step, temperature=temperature, keep=keep, over=over)
+            return await steps(node, n, step=step, temperature=temperature, keep=keep, over=over, even=even)
         except Unaffordable:
             return [node]
         except BRANCH_ERRORS:  # recorded by the runtime

@@ -1,7 +1,10 @@
 """What strategies that think step by step have in common: the next steps, what they are worth, how a path ends, and which end is chosen.
 
-A step ends at a blank line, or at `step` tokens where it would go on for ever. What `keep` has set aside brings a path to its end where
-the budget ends midway; where that is too little, its answer is forced (`finish`), which costs a few tokens.
+A step ends at a blank line, or at `step` tokens where it would go on for ever. An even one ends at `step` tokens alone, so that a level
+waits for no straggler: a pass over the one branch that is left costs an engine nearly as much as one over many.
+
+What `keep` has set aside brings a path to its end where the budget ends midway; where that is too little, its answer is forced (`finish`),
+which costs a few tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from pondera.errors import BadInput, Unaffordable
-from pondera.ops import Expand, Key, Score, both
+from pondera.ops import Expand, Key, Score, Until, both
 from pondera.repetition import loop
 from pondera.strategies.think import CHAIN, FENCE, PROGRAM, UNFENCE, run
 from pondera.strategies.vote import elect, filled
@@ -31,8 +34,12 @@ def fresh(node: Thought, over: str = "chains") -> str:
     return "" if node.parent else CHAIN if over == "chains" else PROGRAM
 
 
-async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: int, over: str = "chains") -> list[Thought]:
+async def steps(
+    node: Thought, n: int, *, step: int, temperature: float, keep: int, over: str = "chains", even: bool = False
+) -> list[Thought]:
     """`n` next steps of at most `step` tokens, the first ones of a chain or a program; a program that ends is run.
+
+    An `even` step has `step` tokens, wherever that leaves it; what ends a program may then lie in two of them.
 
     A path that says step by step what it has said before is out: its model is very sure of it, and a search would follow it for ever.
 
@@ -40,7 +47,9 @@ async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: i
     """
     say = fresh(node, over)
     force, stop = FENCE if say == PROGRAM else "", stops(node, say)
-    grown = await Expand(node, n, "step", say=say, force=force, max_tokens=step, temperature=temperature, stop=stop, keep=keep)
+    until: Until = step if even else "step"
+    grown = await Expand(node, n, until, say=say, force=force, max_tokens=step, temperature=temperature, stop=stop, keep=keep)
+    grown = [replace(child, finish="done") if coded(child) and UNFENCE in said(child) else child for child in grown]
     alive = [child for child in grown if child.finish != "loop" and (child.done or not loop(said(child)))]
     if any(unanswered(child) for child in alive):  # it would be a vote for nothing
         return await both(*(answered(child, step) for child in alive))

@@ -148,6 +148,16 @@ async def test_a_run_that_was_cut_asks_for_the_first_that_are_missing() -> None:
     assert [op.n for op in model.asked] == [3]
 
 
+async def test_a_run_that_died_before_the_others_were_cut_off_asks_nobody() -> None:
+    """Enough had ended: who was still writing then is owed to nobody."""
+    ledger, strategy_ = Ledger(), strategy("vote(n=5, over='chains', first=2)")
+    whole = await run_of(Racing()).solve(QUESTION, strategy_, ledger=ledger)
+    kept = [row for row in ledger.rows if row.kind == "run" or row.body.get("status") == "answered"]
+    model = Racing()
+    answer = await run_of(model).solve(QUESTION, strategy_, ledger=Ledger(kept))
+    assert (answer.text, dict(answer.votes), model.asked) == (whole.text, dict(whole.votes), [])
+
+
 async def test_children_that_nobody_waits_for_are_not_asked() -> None:
     model = Racing(lengths=(1,))
     answer = await run_of(model, None, 0, 1).solve(QUESTION, strategy("vote(n=9, over='chains', first=3)"))

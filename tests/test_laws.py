@@ -119,8 +119,8 @@ STRATEGIES_TEXT = [
 ]
 
 
-# With shared state it is the ledger that fixes a run, and a cut one may go on otherwise.
-SHARED = {"shared", *(text for text in STRATEGIES_TEXT if "mcts" in text and "workers=1" not in text)}
+# With shared state, and where the first to end are enough, it is the ledger that fixes a run, and a cut one may go on otherwise.
+SHARED = {"shared", *(text for text in STRATEGIES_TEXT if ("mcts" in text and "workers=1" not in text) or "first=" in text)}
 
 
 def strategy_of(text: str) -> Any:

@@ -119,6 +119,14 @@ async def test_even_steps_have_so_many_tokens_and_what_ends_a_program_may_lie_in
     assert [step.text[:1] for step in code.path[2:]] == ["`"], "it is run as soon as it is closed"
 
 
+async def test_a_rollout_that_talks_on_after_the_end_of_a_program_in_two_parts_is_run() -> None:
+    def typist(op: Expand, index: int, seed: int) -> str:
+        return f" add {seed % 9}\n\nx = 41 + 1\n\nprint(42)\n`` `" if op.say else "6}." if op.force else "`" + " talk" * 99
+
+    answer = await solve(over("mcts", even=True, step=9, max_tokens=20), Fake(typist))
+    assert (dict(answer.votes).keys(), answer.thought.tool) == ({"42"}, "python")
+
+
 @every
 async def test_a_replay_says_the_same(text: str) -> None:
     await replays(over(text))

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from pondera.errors import BRANCH_ERRORS, BadInput, BranchesFailed, Unaffordable
 from pondera.ops import Expand, Key, Offer, both
-from pondera.strategies.steps import END, ENDING, KEEP, choose, finish, fresh, said, steps, stops
+from pondera.strategies.steps import END, ENDING, KEEP, choose, closed, finish, fresh, said, steps, stops
 from pondera.strategies.vote import elect, standings
 from pondera.thought import Thought
 
@@ -65,6 +65,7 @@ async def rollout(node: Thought, temperature: float, room: int, say: str = "") -
         return await finish(node, ENDING)  # itself, unless all that it did was think
     say = say or fresh(node)
     [end] = await Expand(node, say=say, max_tokens=room, temperature=temperature, stop=stops(node, say), keep=KEEP)
+    end = closed(end)
     answer = end if end.finish == "loop" else await finish(end, ENDING)
     if not answer.done:
         raise BranchesFailed("The path comes to no end: it goes on, or says the same over and over.")

@@ -34,9 +34,7 @@ def fresh(node: Thought, over: str = "chains") -> str:
     return "" if node.parent else CHAIN if over == "chains" else PROGRAM
 
 
-async def steps(
-    node: Thought, n: int, *, step: int, temperature: float, keep: int, over: str = "chains", even: bool = False
-) -> list[Thought]:
+async def steps(node: Thought, n: int, *, step: int, temperature: float, keep: int, over: str = "chains", even: bool) -> list[Thought]:
     """`n` next steps of at most `step` tokens, the first ones of a chain or a program; a program that ends is run.
 
     An `even` step has `step` tokens, wherever that leaves it; what ends a program may then lie in two of them.
@@ -49,8 +47,7 @@ async def steps(
     force, stop = FENCE if say == PROGRAM else "", stops(node, say)
     until: Until = step if even else "step"
     grown = await Expand(node, n, until, say=say, force=force, max_tokens=step, temperature=temperature, stop=stop, keep=keep)
-    grown = [replace(child, finish="done") if coded(child) and UNFENCE in said(child) else child for child in grown]
-    alive = [child for child in grown if child.finish != "loop" and (child.done or not loop(said(child)))]
+    alive = [child for child in map(closed, grown) if child.finish != "loop" and (child.done or not loop(said(child)))]
     if any(unanswered(child) for child in alive):  # it would be a vote for nothing
         return await both(*(answered(child, step) for child in alive))
     return alive
@@ -74,6 +71,11 @@ async def answered(child: Thought, max_tokens: int) -> Thought:
 def coded(node: Thought) -> bool:
     """Whether a path is a program being written."""
     return node.turn[0].said == PROGRAM
+
+
+def closed(node: Thought) -> Thought:
+    """A program whose end lies in two steps has ended too, which no model sees that is asked for the second."""
+    return replace(node, finish="done") if not node.done and coded(node) and UNFENCE in said(node) else node
 
 
 def stops(node: Thought, say: str) -> tuple[str, ...]:
